@@ -1,0 +1,202 @@
+"""The manifest: what a model file says about itself, as JSON in the ONNX file or beside its graphs.
+
+A single ``model.onnx`` carries it in ``metadata_props["robustvision"]``; a folder of graphs carries ``manifest.json``.
+Whoever opens the model needs nothing else: preprocessing, names, units, thresholds, origin and a self-test are in it.
+"""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from robustvision.core.errors import ModelError
+
+SCHEMA = 1
+METADATA_KEY = "robustvision"
+MANIFEST_FILE = "manifest.json"
+MAIN_GRAPH = "main"
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """One input or output of a graph.
+
+    Attributes:
+        name: The tensor's name in the graph.
+        dtype: numpy's name of the element type, such as ``float32``.
+        shape: A number for a fixed axis, a string for the name of a dynamic one, such as ``("batch", 3, 112, 112)``.
+        description: What the tensor holds, with its unit, value range and axis order.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int | str, ...]
+    description: str = ""
+
+
+@dataclass(frozen=True)
+class GraphSpec:
+    """One graph of a model.
+
+    Attributes:
+        file: The graph's file, relative to the model's folder; empty where the model is a single file.
+        inputs: All inputs, states included.
+        outputs: All outputs, states included.
+        states: Input name to output name of every cache that the caller hands from one call to the next; a stream
+            begins with zeros.
+    """
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    file: str = ""
+    states: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """A decision threshold and where it comes from.
+
+    Attributes:
+        name: What is decided, such as ``same-person at FAR 1e-3``.
+        score: What is compared, such as ``cosine``; a score above the value is accepted.
+        value: The threshold.
+        calibrated_on: The data that it was calibrated on, or the source that it is cited from.
+        target: The error rate that it was chosen for, if one was.
+    """
+
+    name: str
+    score: str
+    value: float
+    calibrated_on: str
+    target: float | None = None
+
+
+@dataclass(frozen=True)
+class SelfTest:
+    """Inputs and the outputs that they must give: a consumer that feeds the model wrongly sees it at once.
+
+    Attributes:
+        graph: The name of the graph.
+        inputs: Input name to array.
+        outputs: Output name to array.
+        atol: The largest absolute difference that other machines and providers may show.
+    """
+
+    graph: str
+    inputs: dict[str, Array]
+    outputs: dict[str, Array]
+    atol: float = 1e-3
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """All that a model says about itself.
+
+    Attributes:
+        task: What the model is for; a pipeline opens only its own task.
+        name: The model's name.
+        graphs: Graph name to its inputs and outputs; a single file has one graph, ``main``.
+        preprocessing: How an input image becomes the graph's input: size, colour order, value range, template.
+        classes: Class names, in the order of the outputs.
+        thresholds: The calibrated decision thresholds.
+        training: Recipe, loss and its parameters, data, seed; ``trained_on: synthetic`` where that is so.
+        metrics: What was measured, on what.
+        variant: Precision: ``fp32``, ``fp16``, ``int8-dynamic`` or ``int8-static``.
+        versions: Library versions that made the file.
+        licence: The licence of the weights.
+        self_test: Inputs and their expected outputs.
+        schema: The version of this layout.
+    """
+
+    task: str
+    name: str
+    graphs: dict[str, GraphSpec]
+    preprocessing: dict[str, Any] = field(default_factory=dict)
+    classes: tuple[str, ...] = ()
+    thresholds: tuple[Threshold, ...] = ()
+    training: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
+    variant: str = "fp32"
+    versions: dict[str, str] = field(default_factory=dict)
+    licence: str = ""
+    self_test: SelfTest | None = None
+    schema: int = SCHEMA
+
+    def replace(self, **changes: Any) -> Manifest:
+        """Return a copy with some fields changed."""
+        return dataclasses.replace(self, **changes)
+
+    def to_json(self) -> str:
+        """Write the manifest as JSON; arrays become base64 with dtype and shape."""
+        return json.dumps(dataclasses.asdict(self), default=_encode_array, ensure_ascii=False, allow_nan=False)
+
+    @classmethod
+    def from_json(cls, text: str, *, origin: str = "the model") -> Manifest:
+        """Read a manifest.
+
+        Args:
+            text: The JSON.
+            origin: What the text was read from, for error messages.
+
+        Raises:
+            ModelError: The text is not JSON, is of another schema, or lacks a field.
+        """
+        try:
+            data = json.loads(text)
+        except ValueError as error:
+            raise ModelError(f"{origin}: its manifest is not JSON ({error}): export the model again") from error
+        if not isinstance(data, dict) or data.get("schema") != SCHEMA:
+            found = data.get("schema") if isinstance(data, dict) else None
+            raise ModelError(
+                f"{origin}: its manifest has schema {found!r}, this version reads schema {SCHEMA}: "
+                "export the model again, or install the robustvision version that wrote it"
+            )
+        try:
+            return cls(
+                **{
+                    **data,
+                    "graphs": {name: _graph(spec) for name, spec in data["graphs"].items()},
+                    "classes": tuple(data.get("classes", ())),
+                    "thresholds": tuple(Threshold(**entry) for entry in data.get("thresholds", ())),
+                    "self_test": _self_test(data["self_test"]) if data.get("self_test") else None,
+                }
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ModelError(f"{origin}: its manifest is incomplete ({error!r}): export the model again") from error
+
+
+def _graph(data: dict[str, Any]) -> GraphSpec:
+    inputs, outputs = (
+        tuple(TensorSpec(**{**tensor, "shape": tuple(tensor["shape"])}) for tensor in data[side])
+        for side in ("inputs", "outputs")
+    )
+    return GraphSpec(inputs=inputs, outputs=outputs, file=data.get("file", ""), states=dict(data.get("states", {})))
+
+
+def _self_test(data: dict[str, Any]) -> SelfTest:
+    inputs, outputs = (
+        {name: _decode_array(array) for name, array in data[side].items()} for side in ("inputs", "outputs")
+    )
+    return SelfTest(graph=data["graph"], inputs=inputs, outputs=outputs, atol=float(data["atol"]))
+
+
+def _encode_array(value: object) -> dict[str, Any]:
+    if isinstance(value, np.generic):
+        return value.item()  # type: ignore[no-any-return]
+    if not isinstance(value, np.ndarray) or value.dtype.hasobject:
+        raise TypeError(f"a manifest holds plain values and arrays, not {type(value).__name__}")
+    data = base64.b64encode(np.ascontiguousarray(value).tobytes()).decode("ascii")
+    return {"dtype": value.dtype.name, "shape": list(value.shape), "base64": data}
+
+
+def _decode_array(data: dict[str, Any]) -> Array:
+    flat = np.frombuffer(base64.b64decode(data["base64"], validate=True), dtype=np.dtype(data["dtype"]))
+    return flat.reshape(data["shape"]).copy()

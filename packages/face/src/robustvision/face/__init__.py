@@ -1,0 +1,1 @@
+"""Face recognition that survives mislabelled training data."""
