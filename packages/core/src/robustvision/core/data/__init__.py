@@ -1,0 +1,5 @@
+"""What every domain does to its data: label noise with the truth kept. Numpy only, so it loads without torch."""
+
+from robustvision.core.lazy import attach_stub
+
+__getattr__, __dir__, __all__ = attach_stub(__name__, __file__)

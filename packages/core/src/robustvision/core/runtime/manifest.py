@@ -9,6 +9,8 @@ from __future__ import annotations
 import base64
 import dataclasses
 import json
+import math
+import zlib
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -135,7 +137,7 @@ class Manifest:
         return dataclasses.replace(self, **changes)
 
     def to_json(self) -> str:
-        """Write the manifest as JSON; arrays become base64 with dtype and shape."""
+        """Write the manifest as JSON; arrays become dtype, shape and their compressed bytes in base64."""
         return json.dumps(dataclasses.asdict(self), default=_encode_array, ensure_ascii=False, allow_nan=False)
 
     @classmethod
@@ -151,7 +153,7 @@ class Manifest:
         """
         try:
             data = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ModelError(f"{origin}: its manifest is not JSON ({error}): export the model again") from error
         if not isinstance(data, dict) or data.get("schema") != SCHEMA:
             found = data.get("schema") if isinstance(data, dict) else None
@@ -169,16 +171,28 @@ class Manifest:
                     "self_test": _self_test(data["self_test"]) if data.get("self_test") else None,
                 }
             )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, zlib.error) as error:
             raise ModelError(f"{origin}: its manifest is incomplete ({error!r}): export the model again") from error
 
 
 def _graph(data: dict[str, Any]) -> GraphSpec:
-    inputs, outputs = (
-        tuple(TensorSpec(**{**tensor, "shape": tuple(tensor["shape"])}) for tensor in data[side])
-        for side in ("inputs", "outputs")
-    )
-    return GraphSpec(inputs=inputs, outputs=outputs, file=data.get("file", ""), states=dict(data.get("states", {})))
+    inputs, outputs = (tuple(_tensor(tensor) for tensor in data[side]) for side in ("inputs", "outputs"))
+    states = dict(data.get("states", {}))
+    into, out_of = {tensor.name: tensor for tensor in inputs}, {tensor.name: tensor for tensor in outputs}
+    for source, target in states.items():
+        before, after = into[source], out_of[target]
+        if (before.dtype, before.shape) != (after.dtype, after.shape):
+            raise ValueError(f"the state {source} and its output {target} differ in dtype or shape")
+    return GraphSpec(inputs=inputs, outputs=outputs, file=str(data.get("file", "")), states=states)
+
+
+def _tensor(data: dict[str, Any]) -> TensorSpec:
+    tensor = TensorSpec(**{**data, "shape": tuple(data["shape"])})
+    if np.dtype(tensor.dtype).name != tensor.dtype:
+        raise ValueError(f"{tensor.name} has the dtype {tensor.dtype!r}, which is not numpy's name")
+    if any(not isinstance(size, str) and (type(size) is not int or size < 0) for size in tensor.shape):
+        raise ValueError(f"{tensor.name} has the shape {tensor.shape}: sizes are whole numbers or names")
+    return tensor
 
 
 def _self_test(data: dict[str, Any]) -> SelfTest:
@@ -191,12 +205,18 @@ def _self_test(data: dict[str, Any]) -> SelfTest:
 def _encode_array(value: object) -> dict[str, Any]:
     if isinstance(value, np.generic):
         return value.item()  # type: ignore[no-any-return]
-    if not isinstance(value, np.ndarray) or value.dtype.hasobject:
-        raise TypeError(f"a manifest holds plain values and arrays, not {type(value).__name__}")
-    data = base64.b64encode(np.ascontiguousarray(value).tobytes()).decode("ascii")
-    return {"dtype": value.dtype.name, "shape": list(value.shape), "base64": data}
+    if not isinstance(value, np.ndarray) or value.dtype.kind not in "biuf":
+        raise TypeError(f"a manifest holds plain values and arrays of numbers, not {type(value).__name__}")
+    packed = zlib.compress(value.astype(value.dtype.newbyteorder("<")).tobytes(), 9)
+    data = base64.b64encode(packed).decode("ascii")
+    return {"dtype": value.dtype.name, "shape": list(value.shape), "zlib_base64": data}
 
 
 def _decode_array(data: dict[str, Any]) -> Array:
-    flat = np.frombuffer(base64.b64decode(data["base64"], validate=True), dtype=np.dtype(data["dtype"]))
-    return flat.reshape(data["shape"]).copy()
+    dtype, shape = np.dtype(data["dtype"]), tuple(int(length) for length in data["shape"])
+    if min(shape, default=0) < 0:
+        raise ValueError(f"an array has the shape {shape}")
+    packed = base64.b64decode(data["zlib_base64"], validate=True)
+    # One byte more than announced, so that a longer content is seen and a bomb is not unpacked.
+    flat = zlib.decompressobj().decompress(packed, max_length=math.prod(shape) * dtype.itemsize + 1)
+    return np.frombuffer(flat, dtype=dtype.newbyteorder("<")).reshape(shape).astype(dtype)

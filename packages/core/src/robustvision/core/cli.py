@@ -1,0 +1,196 @@
+"""What every command line of robustvision shares, and the umbrella command ``robustvision``.
+
+A domain's ``cli.py`` is plain typer: it takes its option types from here, and ends in ``run(app)``. Nothing heavy is
+imported at the top of a ``cli.py``, so that ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import typer.core
+import typer.main
+
+from robustvision.core.errors import InputError, RobustVisionError
+
+DOMAINS = "robustvision.domains"
+
+WorkDir = Annotated[Path, typer.Option("--work-dir", help="Folder for checkpoints, logs and the report.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything random.")]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
+CfgOptions = Annotated[
+    list[str],
+    typer.Option("--cfg-options", metavar="KEY=VALUE ...", help="Change the recipe, such as model.loss.k=60."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress, only the result.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint in the work folder.")]
+
+
+def new_app(help_text: str, *, group: type[typer.core.TyperGroup] = typer.core.TyperGroup) -> typer.Typer:
+    """Make an app with the house's settings: help when called without a verb, plain tracebacks for bugs."""
+    return typer.Typer(
+        cls=group,
+        help=help_text,
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+
+
+def run(app: typer.Typer, args: Sequence[str] | None = None) -> None:
+    """Run a command line and exit: 0 when done, 2 for an error that the user can mend, 1 with a traceback for a bug.
+
+    Args:
+        app: The command line.
+        args: The arguments; those of the process where None.
+    """
+    arguments = _spread_cfg_options(sys.argv[1:] if args is None else args)
+    try:
+        app(arguments)
+    except RobustVisionError as error:
+        typer.secho("error: ", fg="red", bold=True, err=True, nl=False)
+        typer.echo(str(error), err=True)
+        sys.exit(2)
+    except BrokenPipeError:  # the reader, such as `head`, has closed the pipe
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+
+
+def emit(result: Mapping[str, Any], as_json: bool, *, title: str = "") -> None:
+    """Print a result: one JSON object for programs, a table for people."""
+    if as_json:
+        typer.echo(json.dumps(result, default=str, ensure_ascii=False))
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=Text(title) if title else None, show_header=False, title_justify="left")
+    for name, value in _flatten(result):  # Text, so that brackets in a value are not taken for markup
+        table.add_row(Text(name), Text(f"{value:.4g}" if isinstance(value, float) else str(value)))
+    Console().print(table)
+
+
+def _flatten(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    rows: list[tuple[str, Any]] = []
+    for name, value in values.items():
+        rows += _flatten(value, f"{prefix}{name}.") if isinstance(value, Mapping) else [(f"{prefix}{name}", value)]
+    return rows
+
+
+def _spread_cfg_options(arguments: Sequence[str]) -> list[str]:
+    """Let one ``--cfg-options`` take several ``key=value``, as users of the mm libraries type it."""
+    spread: list[str] = []
+    taking = False
+    for argument in arguments:
+        is_value = taking and "=" in argument and not argument.startswith("-")
+        if is_value and spread[-1] != "--cfg-options":
+            spread.append("--cfg-options")
+        spread.append(argument)
+        taking = argument == "--cfg-options" or is_value
+    return spread
+
+
+def domain_names() -> list[str]:
+    """Return the names of the domain packages that are installed."""
+    return sorted(entry.name for entry in importlib.metadata.entry_points(group=DOMAINS))
+
+
+class DomainGroup(typer.core.TyperGroup):
+    """The umbrella's commands: its own, and one sub-command a domain package, found by entry point."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Return the umbrella's own commands, then the domains."""
+        return [*super().list_commands(ctx), *domain_names()]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Return one command; a domain's is loaded only when it is asked for."""
+        for entry in importlib.metadata.entry_points(group=DOMAINS, name=cmd_name):
+            command = typer.main.get_command(entry.load())
+            command.name = cmd_name
+            return command
+        return super().get_command(ctx, cmd_name)
+
+
+app = new_app("Vision pipelines that stay right when the data is not.", group=DomainGroup)
+
+
+@app.callback()
+def _umbrella() -> None:
+    """Vision pipelines that stay right when the data is not."""
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Tell what is installed, what is missing or broken, and how to mend it."""
+    from robustvision.core.doctor import examine
+
+    report = examine()
+    if as_json:
+        emit(report.as_dict(), True)
+    else:
+        emit({**report.versions, **report.facts}, False, title="robustvision doctor")
+        for finding in report.findings:
+            typer.secho(f"{finding.level}: ", fg=finding.colour, bold=True, nl=False)
+            typer.echo(f"{finding.what}\n  {finding.advice}")
+        if not report.findings:
+            typer.secho("nothing is wrong", fg="green")
+    if report.is_broken:
+        raise typer.Exit(1)
+
+
+@app.command()
+def info(
+    model: Annotated[Path, typer.Argument(help="An ONNX file, or a folder of graphs with manifest.json.")],
+    check: Annotated[bool, typer.Option("--check", help="Run the model on its self-test vector.")] = False,
+    snippet: Annotated[bool, typer.Option("--snippet", help="Print the Python that runs this model.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Tell what a model is, from the manifest in its file."""
+    from robustvision.core.info import summary
+    from robustvision.core.runtime.session import open_model
+
+    opened = open_model(model)
+    if snippet:
+        from robustvision.core.runtime.snippet import python_snippet
+
+        typer.echo(python_snippet(opened.manifest, model))
+        return
+    result: dict[str, Any] = {**summary(opened.manifest), "sha256": opened.sha256}
+    if check:
+        outcome = opened.self_test()
+        result["self_test"] = {"max_abs": outcome.max_abs, "atol": outcome.atol, "ok": outcome.ok}
+    emit(result, as_json, title=str(model))
+    if check and not outcome.ok:
+        raise InputError(
+            f"{model} answers its self-test with a difference of {outcome.max_abs:.3g}, allowed is {outcome.atol:.3g}: "
+            "the file was changed or this machine computes wrongly; fetch or export the file again"
+        )
+
+
+@app.command()
+def demo(
+    domains: Annotated[list[str] | None, typer.Argument(help="The domains to run; all that are installed.")] = None,
+    out: Annotated[Path, typer.Option("--out", help="Folder for the models, pictures and reports.")] = Path("demo-out"),
+    seed: Seed = 0,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train, evaluate, export and run every domain on synthetic data, and write a report with pictures."""
+    from robustvision.core.demo import run_demos
+
+    emit(run_demos(domains or None, out, seed=seed, quiet=quiet or as_json), as_json, title="robustvision demo")
+
+
+def main() -> None:
+    """Run the umbrella command."""
+    run(app)

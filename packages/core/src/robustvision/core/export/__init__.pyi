@@ -1,0 +1,14 @@
+from .adopt import adopt_model as adopt_model
+from .comparison import CloseOutputs as CloseOutputs
+from .comparison import ParityFigures as ParityFigures
+from .files import update_manifest as update_manifest
+from .graphs import GraphExport as GraphExport
+from .model import ExportReport as ExportReport
+from .model import export_model as export_model
+from .parity import ParityRecord as ParityRecord
+from .repair import RepairReport as RepairReport
+from .repair import repair_inputs as repair_inputs
+from .variants import VariantReport as VariantReport
+from .variants import quantise_dynamic as quantise_dynamic
+from .variants import quantise_static as quantise_static
+from .variants import to_fp16 as to_fp16

@@ -1,0 +1,16 @@
+from .cosine_head import CosineHead as CosineHead
+from .margin import ArcFaceLoss as ArcFaceLoss
+from .margin import CombinedMarginLoss as CombinedMarginLoss
+from .margin import CosFaceLoss as CosFaceLoss
+from .margin import NormalizedSoftmaxLoss as NormalizedSoftmaxLoss
+from .margin import arcface_loss as arcface_loss
+from .margin import combined_margin_loss as combined_margin_loss
+from .margin import cosface_loss as cosface_loss
+from .margin import normalized_softmax_loss as normalized_softmax_loss
+from .sface import SFACE_PUBLISHED as SFACE_PUBLISHED
+from .sface import SFaceLoss as SFaceLoss
+from .sface import sface_diagnostics as sface_diagnostics
+from .sface import sface_loss as sface_loss
+from .sface_auto import AutoSFaceLoss as AutoSFaceLoss
+from .sface_auto import sface_a_from_angles as sface_a_from_angles
+from .sface_auto import sface_b_from_null as sface_b_from_null

@@ -1,0 +1,98 @@
+"""What the losses over classes share: the check of scores and labels at the border, and the reduction.
+
+A label is a class index in [0, C), or ``IGNORED`` for a sample without one. A sample that counts for nothing does not
+count in the mean either.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from robustvision.core.errors import InputError
+
+IGNORED = -1
+"""The label of a sample whose class is not known."""
+
+Reduction = Literal["none", "mean", "sum"]
+
+
+def check_reduction(reduction: str) -> None:
+    """Refuse a reduction that is not "none", "mean" or "sum".
+
+    Raises:
+        InputError: Another word.
+    """
+    if reduction not in ("none", "mean", "sum"):
+        raise InputError(f"reduction is {reduction!r}, but it must be 'none', 'mean' or 'sum'")
+
+
+def check_scores_and_labels(scores: Tensor, labels: Tensor) -> Tensor:
+    """Check a batch of class scores against its labels.
+
+    The range of the labels is read on a CPU only: on an accelerator the reading would make every step wait for the
+    device, and there the index kernels stop the run by their own assertion.
+
+    Args:
+        scores: Class scores, such as cosines or logits, [B, C], floating point.
+        labels: Class indices in [0, C), or -1; [B], integer.
+
+    Returns:
+        The labels as int64.
+
+    Raises:
+        InputError: Another shape or dtype, or a label outside of [-1, C).
+    """
+    if scores.ndim != 2 or not scores.is_floating_point():
+        raise InputError(f"the scores are {_describe(scores)}, but a floating-point [batch, classes] is expected")
+    if labels.dtype == torch.bool or labels.is_floating_point() or labels.is_complex():
+        raise InputError(
+            f"the labels are {_describe(labels)}, but integer class indices are expected: pass labels.long()"
+        )
+    batch, classes = scores.shape
+    if classes == 0:
+        raise InputError("the scores have no classes: a head needs at least one")
+    if labels.shape != (batch,):
+        raise InputError(f"the labels are {_describe(labels)}, but one index for each of {batch} samples is expected")
+    labels = labels.long()
+    if labels.device.type == "cpu" and batch and not torch.compiler.is_compiling():
+        lowest, highest = (int(bound) for bound in labels.aminmax())
+        if highest >= classes:
+            raise InputError(
+                f"the labels hold {highest}, but the head has {classes} classes: "
+                f"pass num_classes={highest + 1} or mend the labels"
+            )
+        if lowest < IGNORED:
+            raise InputError(
+                f"the labels hold {lowest}, but only {IGNORED} (ignored) and 0 to {classes - 1} are labels"
+            )
+    return labels
+
+
+def own_index(labels: Tensor) -> Tensor:
+    """The index that picks every sample's own class from [B, C]: [B, 1]; class 0 stands in where the label is -1."""
+    return labels.masked_fill(labels == IGNORED, 0)[:, None]
+
+
+def reduce(losses: Tensor, counted: Tensor, reduction: str) -> Tensor:
+    """Reduce the losses of samples, of which some do not count.
+
+    Args:
+        losses: One loss a sample, [B].
+        counted: Which samples count, bool [B]; the others become exactly 0, with no gradient.
+        reduction: "none", "sum", or "mean" over the samples that count (0 where none does).
+
+    Returns:
+        [B] for "none", else a scalar.
+    """
+    losses = losses.masked_fill(~counted, 0.0)
+    if reduction == "none":
+        return losses
+    total = losses.sum()
+    return total if reduction == "sum" else total / counted.sum().clamp_min(1)
+
+
+def _describe(tensor: Tensor) -> str:
+    return f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"

@@ -1,0 +1,33 @@
+"""OpenCV, imported once with the settings that files from strangers ask for.
+
+``cv2`` reads its limits from the environment when it is imported, so the runtime imports it from here and nowhere else.
+Values that the user has set are left alone.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+MAX_DECODED_PIXELS = 2**28
+"""The largest image that OpenCV may decode, a second wall behind `read_image`'s own limit."""
+
+os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MAX_DECODED_PIXELS))
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # FFmpeg's own lines on stderr; our errors say what is wrong
+
+import cv2 as cv2  # noqa: E402 - after its settings
+
+__all__ = ["MAX_DECODED_PIXELS", "cv2", "quiet_opencv"]
+
+
+@contextmanager
+def quiet_opencv() -> Iterator[None]:
+    """Keep OpenCV's log off stderr where a failure becomes an error of ours."""
+    logging = cv2.utils.logging
+    before = logging.getLogLevel()
+    logging.setLogLevel(logging.LOG_LEVEL_SILENT)
+    try:
+        yield
+    finally:
+        logging.setLogLevel(before)

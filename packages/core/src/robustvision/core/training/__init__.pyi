@@ -1,0 +1,17 @@
+from .checkpoints import find_checkpoint as find_checkpoint
+from .checkpoints import find_weights as find_weights
+from .checkpoints import load_weights as load_weights
+from .checkpoints import read_checkpoint as read_checkpoint
+from .loop import ResumableLoop as ResumableLoop
+from .merging import merge_cfg_options as merge_cfg_options
+from .optim import AutocastOptimWrapper as AutocastOptimWrapper
+from .options import parse_cfg_options as parse_cfg_options
+from .recipes import list_recipes as list_recipes
+from .recipes import load_recipe as load_recipe
+from .run import TrainResult as TrainResult
+from .run import build_runner as build_runner
+from .run import train as train
+from .runner import Runner as Runner
+from .sampling import EpochSampler as EpochSampler
+from .sampling import sample_rng as sample_rng
+from .sampling import split_index as split_index

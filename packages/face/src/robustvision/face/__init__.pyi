@@ -1,0 +1,9 @@
+from .alignment import TEMPLATE_112 as TEMPLATE_112
+from .alignment import align_face as align_face
+from .alignment import similarity_transform as similarity_transform
+from .metrics import pair_scores as pair_scores
+from .metrics import verification_metrics as verification_metrics
+from .model import FaceModel as FaceModel
+from .pipeline import Comparison as Comparison
+from .pipeline import FaceRecognizer as FaceRecognizer
+from .pipeline import RecognizedFace as RecognizedFace

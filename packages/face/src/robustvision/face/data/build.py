@@ -1,0 +1,63 @@
+"""Data sets by their origin in one call, for recipes: `dataset=dict(type=synthetic_dataset, num_identities=800)`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from robustvision.core.data import LabelNoise
+from robustvision.face.data.dataset import FaceDataset
+from robustvision.face.synthetic import SyntheticFaces
+
+
+def synthetic_dataset(
+    num_identities: int,
+    images_per_identity: int = 10,
+    *,
+    split: str = "train",
+    seed: int = 0,
+    noise: LabelNoise | dict[str, float] | None = None,
+    noise_seed: int = 0,
+    strength: float = 1.0,
+    imbalance: float = 1.0,
+    unidentifiable: float = 0.0,
+    flip: float = 0.5,
+    augmentation_seed: int = 0,
+    workers: int | None = None,
+    cache_dir: str | Path | None = None,
+    quiet: bool = False,
+) -> FaceDataset:
+    """Render a data set into memory.
+
+    Args:
+        num_identities: Number of people.
+        images_per_identity: Pictures of each.
+        split: "train" or "test".
+        seed: Seed of people and pictures.
+        noise: Label noise, a ``LabelNoise`` or its fields, such as ``{"flip": 0.4}``.
+        noise_seed: Seed of the label noise.
+        strength: Factor on all nuisances.
+        imbalance: How many times fewer pictures the rarest person has than the most frequent.
+        unidentifiable: Share of the pictures in which nobody could be recognised.
+        flip: Probability of a horizontal flip; 0 for evaluation.
+        augmentation_seed: Seed of the flips.
+        workers: Processes that render; as many as there are processors where None.
+        cache_dir: A folder in which pictures are kept for the next time.
+        quiet: No progress.
+
+    Returns:
+        The data set.
+    """
+    recipe = noise if isinstance(noise, LabelNoise) else LabelNoise(**(noise or {}))
+    faces = SyntheticFaces(
+        num_identities,
+        images_per_identity,
+        split=split,
+        seed=seed,
+        noise=recipe,
+        noise_seed=noise_seed,
+        strength=strength,
+        imbalance=imbalance,
+        unidentifiable=unidentifiable,
+    )
+    arrays = faces.arrays(workers=workers, cache_dir=cache_dir, quiet=quiet)
+    return FaceDataset(arrays, flip=flip, seed=augmentation_seed)

@@ -1,0 +1,249 @@
+"""Measures an exported model on identities that it never saw, through the pipeline that will use it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from robustvision.core.errors import InputError
+from robustvision.core.evaluation import bootstrap_interval, kfold_verification
+from robustvision.core.runtime.files import write_atomically
+from robustvision.core.runtime.manifest import Threshold
+from robustvision.core.runtime.progress import track
+from robustvision.face.data.source import FaceSource
+from robustvision.face.metrics import genuine_identities, pair_scores, verification_metrics
+from robustvision.face.pipeline import FaceRecognizer
+
+BATCH = 64
+FARS = (1e-2, 1e-3)
+FOLDS = 10
+HARDEST = 4
+
+Float32 = npt.NDArray[np.float32]
+
+
+def embed_dataset(recognizer: FaceRecognizer, source: FaceSource, *, quiet: bool = False) -> Float32:
+    """Embed every crop of a source.
+
+    Args:
+        recognizer: The exported model.
+        source: The crops.
+        quiet: No progress.
+
+    Returns:
+        [N, d] unit vectors.
+    """
+    batches = range(0, len(source), BATCH)
+    return np.concatenate(
+        [
+            recognizer.embed(np.stack([source.image(place) for place in range(start, min(start + BATCH, len(source)))]))
+            for start in track(batches, "embedding faces", quiet=quiet)
+        ]
+    )
+
+
+def calibrate_thresholds(
+    embeddings: npt.ArrayLike, labels: npt.ArrayLike, calibrated_on: str
+) -> tuple[tuple[Threshold, ...], dict[str, float]]:
+    """Choose the cosine thresholds that hold a false accept rate, the strictest first.
+
+    Args:
+        embeddings: [N, d].
+        labels: [N] identities.
+        calibrated_on: Which data this is, for the manifest.
+
+    Returns:
+        The thresholds for the rates that this many impostor pairs can measure, and all metrics.
+
+    Raises:
+        InputError: There are too few pairs for any rate, or the embeddings are degenerate.
+    """
+    metrics = verification_metrics(embeddings, labels, FARS)
+    thresholds = tuple(
+        Threshold(
+            name=f"same person at FAR {far:g}",
+            score="cosine",
+            value=metrics[f"threshold@far={far:g}"],
+            calibrated_on=calibrated_on,
+            target=far,
+        )
+        for far in sorted(FARS)
+        if np.isfinite(metrics[f"threshold@far={far:g}"])
+    )
+    if not thresholds:
+        raise InputError(f"{calibrated_on}: too few pairs to calibrate FAR {max(FARS):g}: use more identities")
+    return thresholds, {name: value for name, value in metrics.items() if np.isfinite(value)}
+
+
+def evaluate_source(
+    recognizer: FaceRecognizer, source: FaceSource, *, seed: int = 0, quiet: bool = False
+) -> tuple[dict[str, Any], Float32]:
+    """Measure a model on a source of crops.
+
+    Args:
+        recognizer: The exported model.
+        source: Crops of identities that training never saw.
+        seed: Seed of the drawn pairs and of the bootstrap.
+        quiet: No progress.
+
+    Returns:
+        Plain values, and the embeddings [N, d]. ``tar@far=1e-3 low`` and ``high`` are 95 % bootstrap bounds over
+        identities, at a fixed threshold: pairs of one identity are not independent. ``accuracy`` is the 10-fold
+        accuracy on drawn pairs, embedded with their mirror images as the protocol has it.
+
+    Raises:
+        InputError: The labels leave no genuine, or no impostor pairs.
+    """
+    embeddings = embed_dataset(recognizer, source, quiet=quiet)
+    labels = np.asarray(source.clean_labels)
+    result: dict[str, Any] = {"images": len(labels), "identities": len(np.unique(labels))}
+    result |= verification_metrics(embeddings, labels, FARS)
+    genuine, _ = pair_scores(embeddings, labels)
+    owners = genuine_identities(labels)
+    for far in FARS:
+        threshold = result[f"threshold@far={far:g}"]
+        if np.isfinite(threshold) and len(np.unique(owners)) > 1:
+            interval = bootstrap_interval(genuine > threshold, groups=owners, seed=seed)
+            result |= {f"tar@far={far:g} low": interval.low, f"tar@far={far:g} high": interval.high}
+    if len(np.unique(labels)) >= 2 * FOLDS:
+        result |= _kfold(recognizer, source, embeddings, labels, seed)
+    return result, embeddings
+
+
+def _kfold(
+    recognizer: FaceRecognizer, source: FaceSource, embeddings: Float32, labels: npt.NDArray[np.int64], seed: int
+) -> dict[str, float]:
+    """10-fold accuracy; each fold has identities of its own, and as many genuine as impostor pairs."""
+    rng = np.random.default_rng(seed)
+    folds = [_fold_pairs(labels, ids, rng) for ids in np.array_split(rng.permutation(np.unique(labels)), FOLDS)]
+    count = min(len(same) for same, _ in folds)
+    if not count:
+        return {}
+    pairs = np.concatenate([np.concatenate([same[:count], other[:count]]) for same, other in folds])
+    images, places = np.unique(pairs, return_inverse=True)
+    mirrored = np.concatenate(
+        [
+            recognizer.embed(np.stack([source.image(int(i))[:, ::-1] for i in images[start : start + BATCH]]))
+            for start in range(0, len(images), BATCH)
+        ]
+    )
+    both = embeddings[images] + mirrored
+    both /= np.linalg.norm(both, axis=1, keepdims=True)
+    first, second = both[places.reshape(pairs.shape)].transpose(1, 0, 2)
+    same = np.tile(np.repeat([True, False], count), FOLDS)
+    outcome = kfold_verification(((first - second) ** 2).sum(1), same, FOLDS)
+    return {"accuracy": outcome.accuracy, "accuracy std": outcome.std}
+
+
+def _fold_pairs(
+    labels: npt.NDArray[np.int64], identities: npt.NDArray[np.int64], rng: np.random.Generator
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    places = np.flatnonzero(np.isin(labels, identities))
+    first, second = np.triu_indices(len(places), 1)
+    same = labels[places[first]] == labels[places[second]]
+    pairs = np.stack([places[first], places[second]], axis=1)
+    return rng.permutation(pairs[same])[:300], rng.permutation(pairs[~same])[:300]
+
+
+def evaluate_face(
+    model: Path | None,
+    *,
+    data: Path | None = None,
+    work_dir: Path = Path("runs/face-evaluation"),
+    calibrate: bool = False,
+    seed: int = 0,
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """Measure an ONNX file, and write ``metrics.json`` and ``report.html``.
+
+    Args:
+        model: The ONNX file; the shipped synthetic one where None.
+        data: A folder or list of identities that the model never saw; rendered ones where None.
+        work_dir: The folder to write to.
+        calibrate: Write the thresholds found here into the model's manifest.
+        seed: Seed of rendered faces, drawn pairs and the bootstrap.
+        quiet: No progress.
+
+    Returns:
+        Plain values: the metrics, the model's hash, and the paths.
+
+    Raises:
+        InputError: The data cannot be used, or the shipped model shall be calibrated.
+    """
+    from robustvision.face.data import FaceFiles
+    from robustvision.face.synthetic import SyntheticFaces
+
+    if calibrate and model is None:
+        raise InputError("--calibrate writes into the model's file: give your own with --model")
+    recognizer = FaceRecognizer.synthetic() if model is None else FaceRecognizer(model)
+    if data is None:
+        source: FaceSource = SyntheticFaces(100, 10, split="test", seed=seed).arrays(quiet=quiet)
+        origin = f"synthetic test faces, seed {seed}"
+    else:
+        source, origin = FaceFiles(data), str(data)
+    metrics, embeddings = evaluate_source(recognizer, source, seed=seed, quiet=quiet)
+    result = {"data": origin, **metrics, "model": recognizer.model.manifest.name, "sha256": recognizer.model.sha256}
+    if calibrate and model is not None:
+        from robustvision.core.export import update_manifest
+
+        thresholds, _ = calibrate_thresholds(embeddings, source.clean_labels, f"{origin}: {len(embeddings)} images")
+        update_manifest(model, thresholds=thresholds)
+        result["thresholds"] = [dataclasses.asdict(threshold) for threshold in thresholds]
+    work_dir.mkdir(parents=True, exist_ok=True)
+    result["report"] = str(_write_report(work_dir / "report.html", result, source, embeddings))
+    with write_atomically(work_dir / "metrics.json") as path:
+        path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    return result
+
+
+def hardest_pairs(
+    embeddings: Float32, labels: npt.NDArray[np.int64], count: int = HARDEST
+) -> list[tuple[int, int, float]]:
+    """Find the genuine pairs least alike and the impostor pairs most alike.
+
+    Args:
+        embeddings: [N, d] unit vectors.
+        labels: [N] identities.
+        count: How many of each.
+
+    Returns:
+        (first, second, cosine): ``count`` genuine pairs, then ``count`` impostor pairs.
+    """
+    first, second = np.triu_indices(len(embeddings), 1)
+    scores = np.einsum("nd,nd->n", embeddings[first], embeddings[second])
+    same = labels[first] == labels[second]
+    genuine, impostor = np.flatnonzero(same), np.flatnonzero(~same)
+    chosen = [
+        *genuine[np.argsort(scores[genuine])[:count]],
+        *impostor[np.argsort(-scores[impostor])[:count]],
+    ]
+    return [(int(first[place]), int(second[place]), float(scores[place])) for place in chosen]
+
+
+def _write_report(path: Path, result: dict[str, Any], source: FaceSource, embeddings: Float32) -> Path:
+    from robustvision.core.report import Report
+
+    labels = np.asarray(source.clean_labels)
+    genuine, impostor = pair_scores(embeddings, labels)
+    shown = np.random.default_rng(0).choice(impostor, min(len(impostor), 100_000), replace=False)
+    few = np.arange(min(len(labels), 2000))
+    pairs = hardest_pairs(embeddings[few], labels[few])
+    captions = [
+        f"{'same' if labels[first] == labels[second] else 'two'} people, cosine {cosine:.2f}"
+        for first, second, cosine in pairs
+    ]
+    numbers = {name: value for name, value in result.items() if isinstance(value, float)}
+    report = Report("Face verification", subtitle=f"{result['model']} on {result['data']}")
+    report.metrics(numbers)
+    report.histogram({"one person": genuine, "two people": shown}, title="Cosines of all pairs", x="cosine")
+    report.pictures(
+        [(np.hstack([source.image(a), source.image(b)]), text) for (a, b, _), text in zip(pairs, captions, strict=True)],
+        title="The pairs that it finds hardest",
+    )
+    report.write(path)
+    return path

@@ -1,0 +1,122 @@
+"""Photos in, faces out: what ``robustvision-face predict`` does, from the ONNX file alone, without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from robustvision.core.errors import InputError
+from robustvision.core.runtime.faces import FaceDetector
+from robustvision.core.runtime.files import write_atomically
+from robustvision.core.runtime.images import read_image
+from robustvision.face.pipeline import FaceRecognizer, RecognizedFace
+
+GREEN, RED, WHITE = (40, 200, 60), (230, 60, 50), (255, 255, 255)
+
+UInt8 = npt.NDArray[np.uint8]
+
+
+def predict_photos(
+    photos: Sequence[Path],
+    *,
+    model: Path | None = None,
+    reference: Path | None = None,
+    threshold: float | None = None,
+    detector: Path | None = None,
+    out: Path | None = None,
+) -> dict[str, Any]:
+    """Find and embed the faces of photos, and say which of them are the reference person.
+
+    Args:
+        photos: Image files.
+        model: The ONNX file; the shipped synthetic one where None.
+        reference: A photo whose largest face is the person to look for.
+        threshold: Cosine above which two faces are one person; the model's calibrated one where None.
+        detector: A YuNet file; that of the extra ``detector`` where None.
+        out: A folder for the photos with boxes and landmarks drawn in.
+
+    Returns:
+        Plain values: the model's name, and for each photo its path, size (width, height) and faces.
+
+    Raises:
+        InputError: A photo cannot be read, or the reference shows no face.
+    """
+    finder = FaceDetector(detector)
+    recognizer = FaceRecognizer.synthetic(detector=finder) if model is None else FaceRecognizer(model, detector=finder)
+    wanted = None
+    if reference is not None:
+        known = recognizer.recognize(read_image(reference))
+        if not known:
+            raise InputError(f"{reference} shows no face: pass a photo in which the person is upright and alone")
+        wanted = max(known, key=lambda face: face.box_xywh[2] * face.box_xywh[3]).embedding
+    results = []
+    for photo in photos:
+        image = read_image(photo)
+        faces = recognizer.recognize(image)
+        rows = [_row(recognizer, face, wanted, threshold) for face in faces]
+        result: dict[str, Any] = {"photo": str(photo), "size": [image.shape[1], image.shape[0]], "faces": rows}
+        if out is not None:
+            result["picture"] = str(_write_picture(out, photo, image, faces, rows))
+        results.append(result)
+    return {"model": recognizer.model.manifest.name, "photos": results}
+
+
+def _row(
+    recognizer: FaceRecognizer, face: RecognizedFace, wanted: npt.ArrayLike | None, threshold: float | None
+) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "box_xywh": [round(float(value), 1) for value in face.box_xywh],
+        "landmarks": np.round(face.landmarks.astype(float), 1).tolist(),
+        "score": face.score,
+        "embedding": face.embedding.tolist(),
+    }
+    if wanted is not None:
+        comparison = recognizer.compare(wanted, face.embedding, threshold=threshold)
+        row |= {
+            "cosine": comparison.cosine,
+            "threshold": comparison.threshold,
+            "same_person": comparison.same_person,
+        }
+    return row
+
+
+def draw_faces(image: UInt8, faces: Sequence[RecognizedFace], rows: Sequence[dict[str, Any]]) -> UInt8:
+    """Draw boxes, landmarks and cosines into a copy of a photo.
+
+    Args:
+        image: [H, W, 3] RGB uint8.
+        faces: The faces found in it.
+        rows: For each face its result; ``cosine`` and ``same_person`` are drawn where present.
+
+    Returns:
+        [H, W, 3] RGB uint8.
+    """
+    canvas = np.ascontiguousarray(image.copy())
+    width = max(1, round(max(image.shape[:2]) / 400))
+    for face, row in zip(faces, rows, strict=True):
+        x, y, w, h = (round(float(value)) for value in face.box_xywh)
+        colour = RED if row.get("same_person") is False else GREEN
+        cv2.rectangle(canvas, (x, y), (x + w, y + h), colour, 2 * width)
+        for point in face.landmarks:
+            cv2.circle(canvas, (round(float(point[0])), round(float(point[1]))), 2 * width, WHITE, -1)
+        caption = f"{row['cosine']:.2f}" if "cosine" in row else f"{face.score:.2f}"
+        cv2.putText(canvas, caption, (x, max(12, y - 6)), cv2.FONT_HERSHEY_SIMPLEX, 0.5 * width, colour, width + 1)
+    return canvas
+
+
+def _write_picture(
+    folder: Path, photo: Path, image: UInt8, faces: Sequence[RecognizedFace], rows: Sequence[dict[str, Any]]
+) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / f"{photo.stem}_faces.png"
+    done, data = cv2.imencode(".png", cv2.cvtColor(draw_faces(image, faces, rows), cv2.COLOR_RGB2BGR))
+    if not done:
+        raise InputError(f"{target} could not be encoded")
+    with write_atomically(target) as path:
+        path.write_bytes(data.tobytes())
+    return target

@@ -1,0 +1,10 @@
+from .identity import IDENTITY_DIMENSIONS as IDENTITY_DIMENSIONS
+from .identity import Identity as Identity
+from .identity import Traits as Traits
+from .nuisance import Nuisance as Nuisance
+from .render import Rendered as Rendered
+from .render import render_face as render_face
+from .render import render_scene as render_scene
+from .source import GENERATOR_VERSION as GENERATOR_VERSION
+from .source import SyntheticFaces as SyntheticFaces
+from .source import sample_identity as sample_identity

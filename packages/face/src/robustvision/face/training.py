@@ -1,0 +1,113 @@
+"""Trains a recipe on rendered faces or on the user's own, and writes a report beside the checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mmengine import Config
+from mmengine.registry import DATASETS
+
+from robustvision.core.errors import InputError
+from robustvision.core.report import report_training
+from robustvision.core.training import load_recipe, train
+from robustvision.face.data import FaceDataset, file_dataset
+
+PACKAGE = "robustvision.face"
+SHOWN = 16
+
+
+def prepare_recipe(
+    recipe: str | Path,
+    *,
+    data: Path | None = None,
+    val_data: Path | None = None,
+    cfg_options: Sequence[str] = (),
+    quiet: bool = False,
+) -> tuple[Config, FaceDataset]:
+    """Load a recipe, point it at the data, and fit the head to the number of identities.
+
+    Args:
+        recipe: A recipe's name or file.
+        data: Training identities, a folder or a list; the recipe's own data where None.
+        val_data: Validation identities, likewise; without them a run on own data is not validated.
+        cfg_options: Changes, ``key=value``.
+        quiet: No progress while faces are rendered or files are listed.
+
+    Returns:
+        The recipe with the data sets built, and the training set.
+
+    Raises:
+        InputError: The recipe, an option or the data cannot be used.
+    """
+    config = load_recipe(recipe, PACKAGE, cfg_options)
+    if data is not None:
+        config.train_dataloader.dataset = {"type": file_dataset, "source": str(data)}
+        if val_data is None:
+            for section in ("val_dataloader", "val_evaluator", "val_cfg"):
+                config.pop(section, None)
+            config.default_hooks.checkpoint.save_best = None
+    elif val_data is not None:
+        raise InputError("--val-data without --data: rendered faces come with their own validation")
+    if val_data is not None:
+        config.val_dataloader.dataset = {"type": file_dataset, "source": str(val_data), "flip": 0.0}
+    dataset = DATASETS.build({**config.train_dataloader.dataset, "quiet": quiet})
+    config.model.head.num_classes = dataset.num_classes
+    return config, dataset
+
+
+def train_face(
+    recipe: str | Path,
+    *,
+    data: Path | None = None,
+    val_data: Path | None = None,
+    work_dir: Path,
+    seed: int = 0,
+    device: str = "auto",
+    cfg_options: Sequence[str] = (),
+    resume: bool = False,
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """Train, and write ``report.html`` into the work folder.
+
+    Args:
+        recipe: ``tiny``, ``small``, ``paper`` or a file.
+        data: Training identities; the recipe's own data where None.
+        val_data: Validation identities.
+        work_dir: Where everything goes; new or empty, unless ``resume``.
+        seed: Seed of everything random but the data.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        cfg_options: Changes to the recipe, ``key=value``.
+        resume: Go on from the newest checkpoint.
+        quiet: No progress.
+
+    Returns:
+        Plain values: metrics, steps, and the paths of checkpoint and report.
+
+    Raises:
+        InputError: The recipe, the data or the folder cannot be used.
+        TrainingError: The loss or a weight is not finite.
+    """
+    config, dataset = prepare_recipe(recipe, data=data, val_data=val_data, cfg_options=cfg_options, quiet=quiet)
+    result = train(config, work_dir=work_dir, seed=seed, device=device, resume=resume, quiet=quiet)
+    report = report_training(result.work_dir / "log.jsonl", result.work_dir / "run.json")
+    shown = np.random.default_rng(0).choice(len(dataset), min(SHOWN, len(dataset)), replace=False)
+    report.pictures(
+        [(dataset.source.image(int(place)), _caption(dataset, int(place))) for place in shown], title="Training images"
+    )
+    report.write(result.work_dir / "report.html")
+    return {
+        "metrics": dict(result.metrics),
+        "steps": result.step,
+        "epochs": result.epoch,
+        "seconds": round(result.seconds, 1),
+        "checkpoint": str(result.checkpoint),
+        "report": str(result.work_dir / "report.html"),
+    }
+
+
+def _caption(dataset: FaceDataset, place: int) -> str:
+    said, true = int(dataset.labels[place]), int(dataset.clean_labels[place])
+    return f"label {said}" if said == true else f"label {said}, really {true}"

@@ -1,0 +1,109 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+
+from robustvision.core import cli
+from robustvision.core.errors import InputError
+
+BIN = Path(sys.executable).parent
+
+
+def exit_code(app, args):
+    with pytest.raises(SystemExit) as stop:
+        cli.run(app, args)
+    return stop.value.code
+
+
+@pytest.fixture()
+def app():
+    app = cli.new_app("A toy.")
+
+    @app.callback()
+    def toy():
+        """A toy."""
+
+    @app.command()
+    def fail(kind: str):
+        raise {"input": InputError("labels hold 12: pass num_classes=13"), "bug": KeyError("lost")}[kind]
+
+    @app.command()
+    def options(cfg_options: cli.CfgOptions = [], seed: cli.Seed = 0):  # noqa: B006
+        cli.emit({"options": cfg_options, "seed": seed}, True)
+
+    return app
+
+
+def test_a_user_error_is_one_line_and_exit_code_2(app, capsys):
+    assert exit_code(app, ["fail", "input"]) == 2
+    captured = capsys.readouterr()
+    assert captured.err.strip() == "error: labels hold 12: pass num_classes=13"
+    assert captured.out == ""
+
+
+def test_a_bug_is_not_swallowed(app):
+    with pytest.raises(KeyError):
+        cli.run(app, ["fail", "bug"])
+
+
+def test_wrong_usage_is_exit_code_2(app):
+    assert exit_code(app, ["options", "--seed", "-1"]) == 2
+    assert exit_code(app, ["nonsense"]) == 2
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["--cfg-options", "a=1", "b.c=[1,2]", "--seed", "3"],
+        ["--cfg-options", "a=1", "--cfg-options", "b.c=[1,2]", "--seed", "3"],
+        ["--seed", "3", "--cfg-options=a=1", "--cfg-options", "b.c=[1,2]"],
+    ],
+)
+def test_cfg_options_take_several_values_or_repeat(app, capsys, args):
+    assert exit_code(app, ["options", *args]) == 0
+    assert json.loads(capsys.readouterr().out) == {"options": ["a=1", "b.c=[1,2]"], "seed": 3}
+
+
+def test_emit_prints_valid_json_and_a_readable_table(capsys):
+    cli.emit({"tar": 0.123456, "nested": {"path": Path("x")}}, True)
+    assert json.loads(capsys.readouterr().out) == {"tar": 0.123456, "nested": {"path": "x"}}
+    cli.emit({"tar": 0.123456, "nested": {"shape": "[batch, 3]"}}, False, title="[a]")
+    shown = capsys.readouterr().out
+    assert all(part in shown for part in ("[a]", "0.1235", "nested.shape", "[batch, 3]"))
+
+
+@pytest.mark.parametrize("command", [["robustvision"], ["robustvision-face"], ["robustvision", "face", "train"]])
+def test_help_loads_no_heavy_library(command):
+    code = (
+        "import sys; sys.argv = sys.argv[1:]\n"
+        "from robustvision.core import cli; from robustvision.face import cli as face\n"
+        "try: (face if sys.argv[0] == 'robustvision-face' else cli).main()\n"
+        "except SystemExit: pass\n"
+        "print(sorted({'torch', 'mmengine', 'cv2', 'onnxruntime', 'numpy'} & set(sys.modules)), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *command, "--help"], capture_output=True, text=True, check=True)
+    assert "Usage" in done.stdout
+    assert done.stderr.strip().splitlines()[-1] == "[]"
+
+
+def test_the_umbrella_and_the_domain_script_are_the_same_command():
+    helps = [
+        subprocess.run([*command, "train", "--help"], capture_output=True, text=True, check=True).stdout.splitlines()
+        for command in ([BIN / "robustvision", "face"], [BIN / "robustvision-face"])
+    ]
+    assert "robustvision face train" in "".join(helps[0])
+    assert "robustvision-face train" in "".join(helps[1])
+    assert helps[0][3:] == helps[1][3:]
+
+
+def test_an_unknown_domain_is_an_error_that_names_the_installed_ones(capsys):
+    assert exit_code(cli.app, ["demo", "feet"]) == 2
+    assert "there are: face" in capsys.readouterr().err
+
+
+def test_a_missing_typer_argument_is_a_usage_error():
+    assert exit_code(cli.app, ["info"]) == 2
+    assert isinstance(cli.app, typer.Typer)
