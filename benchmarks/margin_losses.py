@@ -1,7 +1,7 @@
 """What does a margin loss cost beside plain cosine cross-entropy? Time and peak memory of a training step.
 
 A step is forward and backward from embeddings [256, 512] through ``CosineHead`` and the loss, at the number of classes
-of CASIA-WebFace and of MS1MV2. All losses take turns in one run, the ratio is that of the medians, and the memory is the
+of CASIA-WebFace and of MS1MV2. All losses take turns in one run, the ratio is that of the medians, the memory is the
 highest sum of torch's own allocations during a step (the centres themselves are not counted: they are there before).
 
     python benchmarks/margin_losses.py [--repeats 15] [--threads 2]

@@ -17,8 +17,8 @@ def poison(toy):
     """Configs of hooks that put a NaN into a run after a step."""
 
     class Poison(Hook):
-        def __init__(self, step, where, priority):
-            self.step, self.where, self.priority = step, where, priority
+        def __init__(self, step, where):
+            self.step, self.where = step, where
 
         def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
             if runner.iter + 1 == self.step:

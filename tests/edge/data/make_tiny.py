@@ -1,6 +1,6 @@
 """Makes tiny.onnx: y = 2 x + 1 on [batch, 3, 4, 4], with a manifest and a self-test.
 
-The edge tests run without the `onnx` package, so the file is committed. To make it again, from the training environment:
+The edge tests run without the `onnx` package, so the file is committed. To make it again, in the training environment:
 python tests/edge/data/make_tiny.py
 """
 

@@ -17,11 +17,12 @@ BLURRED = 20.0  # variance of the Laplacian of a 112 px crop; sharp photos have 
 DARK, BRIGHT = 35.0, 225.0
 
 
-def check_source(source: Path) -> list[Finding]:
+def check_source(source: Path, *, landmarks: Path | None = None) -> list[Finding]:
     """Check a data folder, a list file or a photo.
 
     Args:
         source: What to check; an image file counts as a photo.
+        landmarks: The CSV file with the landmarks of a data set of photos.
 
     Returns:
         The findings, errors first; empty where nothing is wrong.
@@ -32,7 +33,7 @@ def check_source(source: Path) -> list[Finding]:
     """
     if source.is_file() and source.suffix.lower() in IMAGE_SUFFIXES:
         return check_photo(read_image(source), str(source), FaceDetector())
-    return check(source, quiet=False)
+    return check(source, landmarks=landmarks, quiet=False)
 
 
 def check_photo(image: npt.NDArray[np.uint8], where: str, detector: FaceDetector) -> list[Finding]:

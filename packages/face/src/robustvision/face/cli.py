@@ -13,6 +13,10 @@ app = new_app("Face recognition that survives mislabelled training data.")
 
 DATA_HELP = "A folder with one sub-folder a person, or a list file (path, blank, label); rendered faces where not given."
 Data = Annotated[Path | None, typer.Option("--data", help=DATA_HELP)]
+Landmarks = Annotated[
+    Path | None,
+    typer.Option("--landmarks", help="CSV with five landmarks an image, for photos that are not aligned yet."),
+]
 Model = Annotated[Path | None, typer.Option("--model", help="The ONNX file; the shipped synthetic one where not given.")]
 
 
@@ -23,6 +27,7 @@ def train(
     val_data: Annotated[
         Path | None, typer.Option("--val-data", help="Identities to validate on; none of them may be in --data.")
     ] = None,
+    landmarks: Landmarks = None,
     work_dir: WorkDir = Path("runs/face"),
     seed: Seed = 0,
     device: Device = "auto",
@@ -38,6 +43,7 @@ def train(
         recipe,
         data=data,
         val_data=val_data,
+        landmarks=landmarks,
         work_dir=work_dir,
         seed=seed,
         device=device,
@@ -52,6 +58,7 @@ def train(
 def evaluate(
     model: Model = None,
     data: Data = None,
+    landmarks: Landmarks = None,
     work_dir: WorkDir = Path("runs/face-evaluation"),
     calibrate: Annotated[
         bool, typer.Option("--calibrate", help="Write the thresholds found on this data into the model's manifest.")
@@ -64,7 +71,13 @@ def evaluate(
     from robustvision.face.evaluation import evaluate_face
 
     result = evaluate_face(
-        model, data=data, work_dir=work_dir, calibrate=calibrate, seed=seed, quiet=quiet or as_json
+        model,
+        data=data,
+        landmarks=landmarks,
+        work_dir=work_dir,
+        calibrate=calibrate,
+        seed=seed,
+        quiet=quiet or as_json,
     )
     emit(result, as_json, title="evaluation")
 
@@ -153,12 +166,13 @@ def synthesize(
 @app.command()
 def check(
     source: Annotated[Path, typer.Argument(help="A data folder, a list file, or a photo.")],
+    landmarks: Landmarks = None,
     as_json: Json = False,
 ) -> None:
     """Say what is wrong with a data set or a photo before it costs a training run; exit code 1 if something is."""
     from robustvision.face.checks import check_source
 
-    findings = check_source(source)
+    findings = check_source(source, landmarks=landmarks)
     if as_json:
         emit({"findings": [vars(finding) for finding in findings]}, True)
     else:

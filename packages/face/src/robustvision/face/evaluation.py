@@ -154,6 +154,7 @@ def evaluate_face(
     model: Path | None,
     *,
     data: Path | None = None,
+    landmarks: Path | None = None,
     work_dir: Path = Path("runs/face-evaluation"),
     calibrate: bool = False,
     seed: int = 0,
@@ -164,6 +165,7 @@ def evaluate_face(
     Args:
         model: The ONNX file; the shipped synthetic one where None.
         data: A folder or list of identities that the model never saw; rendered ones where None.
+        landmarks: A CSV file with five landmarks an image, for photos that are not aligned yet.
         work_dir: The folder to write to.
         calibrate: Write the thresholds found here into the model's manifest.
         seed: Seed of rendered faces, drawn pairs and the bootstrap.
@@ -175,17 +177,17 @@ def evaluate_face(
     Raises:
         InputError: The data cannot be used, or the shipped model shall be calibrated.
     """
-    from robustvision.face.data import FaceFiles
+    from robustvision.face.data import read_faces
     from robustvision.face.synthetic import SyntheticFaces
 
     if calibrate and model is None:
         raise InputError("--calibrate writes into the model's file: give your own with --model")
     recognizer = FaceRecognizer.synthetic() if model is None else FaceRecognizer(model)
     if data is None:
-        source: FaceSource = SyntheticFaces(100, 10, split="test", seed=seed).arrays(quiet=quiet)
+        source: FaceSource = SyntheticFaces(100, 10, split="test", seed=seed, strength=0.6).arrays(quiet=quiet)
         origin = f"synthetic test faces, seed {seed}"
     else:
-        source, origin = FaceFiles(data), str(data)
+        source, origin = read_faces(data, landmarks=landmarks), str(data)
     metrics, embeddings = evaluate_source(recognizer, source, seed=seed, quiet=quiet)
     result = {"data": origin, **metrics, "model": recognizer.model.manifest.name, "sha256": recognizer.model.sha256}
     if calibrate and model is not None:

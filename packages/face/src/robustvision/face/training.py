@@ -13,7 +13,7 @@ from mmengine.registry import DATASETS
 from robustvision.core.errors import InputError
 from robustvision.core.report import report_training
 from robustvision.core.training import load_recipe, train
-from robustvision.face.data import FaceDataset, file_dataset
+from robustvision.face.data import FaceDataset, file_dataset, synthetic_dataset
 
 PACKAGE = "robustvision.face"
 SHOWN = 16
@@ -24,6 +24,7 @@ def prepare_recipe(
     *,
     data: Path | None = None,
     val_data: Path | None = None,
+    landmarks: Path | None = None,
     cfg_options: Sequence[str] = (),
     quiet: bool = False,
 ) -> tuple[Config, FaceDataset]:
@@ -33,6 +34,7 @@ def prepare_recipe(
         recipe: A recipe's name or file.
         data: Training identities, a folder or a list; the recipe's own data where None.
         val_data: Validation identities, likewise; without them a run on own data is not validated.
+        landmarks: A CSV file with five landmarks for every image of both, for photos that are not aligned yet.
         cfg_options: Changes, ``key=value``.
         quiet: No progress while faces are rendered or files are listed.
 
@@ -44,7 +46,8 @@ def prepare_recipe(
     """
     config = load_recipe(recipe, PACKAGE, cfg_options)
     if data is not None:
-        config.train_dataloader.dataset = {"type": file_dataset, "source": str(data)}
+        points = None if landmarks is None else str(landmarks)
+        config.train_dataloader.dataset = {"type": file_dataset, "source": str(data), "landmarks": points}
         if val_data is None:
             for section in ("val_dataloader", "val_evaluator", "val_cfg"):
                 config.pop(section, None)
@@ -52,8 +55,16 @@ def prepare_recipe(
     elif val_data is not None:
         raise InputError("--val-data without --data: rendered faces come with their own validation")
     if val_data is not None:
-        config.val_dataloader.dataset = {"type": file_dataset, "source": str(val_data), "flip": 0.0}
-    dataset = DATASETS.build({**config.train_dataloader.dataset, "quiet": quiet})
+        config.val_dataloader.dataset = {
+            "type": file_dataset,
+            "source": str(val_data),
+            "landmarks": points,
+            "flip": 0.0,
+        }
+    for loader in ("train_dataloader", "val_dataloader"):
+        if config.get(loader) and config[loader].dataset.type is synthetic_dataset:
+            config[loader].dataset.quiet = quiet
+    dataset = DATASETS.build(config.train_dataloader.dataset)
     config.model.head.num_classes = dataset.num_classes
     return config, dataset
 
@@ -63,6 +74,7 @@ def train_face(
     *,
     data: Path | None = None,
     val_data: Path | None = None,
+    landmarks: Path | None = None,
     work_dir: Path,
     seed: int = 0,
     device: str = "auto",
@@ -76,6 +88,7 @@ def train_face(
         recipe: ``tiny``, ``small``, ``paper`` or a file.
         data: Training identities; the recipe's own data where None.
         val_data: Validation identities.
+        landmarks: A CSV file with five landmarks an image.
         work_dir: Where everything goes; new or empty, unless ``resume``.
         seed: Seed of everything random but the data.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
@@ -90,7 +103,9 @@ def train_face(
         InputError: The recipe, the data or the folder cannot be used.
         TrainingError: The loss or a weight is not finite.
     """
-    config, dataset = prepare_recipe(recipe, data=data, val_data=val_data, cfg_options=cfg_options, quiet=quiet)
+    config, dataset = prepare_recipe(
+        recipe, data=data, val_data=val_data, landmarks=landmarks, cfg_options=cfg_options, quiet=quiet
+    )
     result = train(config, work_dir=work_dir, seed=seed, device=device, resume=resume, quiet=quiet)
     report = report_training(result.work_dir / "log.jsonl", result.work_dir / "run.json")
     shown = np.random.default_rng(0).choice(len(dataset), min(SHOWN, len(dataset)), replace=False)

@@ -23,7 +23,7 @@ from robustvision.core.export.files import is_single_file, json_of, staged_model
 from robustvision.core.export.graphs import GraphExport
 from robustvision.core.export.onnx_graph import to_onnx
 from robustvision.core.export.parity import ParityRecord, measure_parity
-from robustvision.core.export.probes import repeat_rows
+from robustvision.core.export.probes import BEYOND_RANGE, repeat_rows
 from robustvision.core.export.proto import describe_graph
 from robustvision.core.export.self_test import make_self_test, open_session, reopen
 from robustvision.core.runtime.manifest import MAIN_GRAPH, Manifest, Threshold
@@ -51,8 +51,8 @@ class ExportReport:
 
     @property
     def parity_max_abs(self) -> float:
-        """The largest absolute difference of all."""
-        return max(record.figures.max_abs for record in self.parity)
+        """The largest absolute difference on inputs within their value range; beyond it outputs grow without limit."""
+        return float(_worst(_within_range(self.parity))["max_abs"])
 
 
 def export_model(
@@ -167,21 +167,30 @@ def _accepted_parity(
 
 
 def _summary(records: tuple[ParityRecord, ...]) -> dict[str, Any]:
-    """The parity figures that go into the manifest: the worst of all, and the worst of each graph and size."""
-    worst: dict[str, dict[str, Any]] = {}
-    for record in records:
+    """The parity figures that go into the manifest: the worst of all, of each graph and size, and beyond the range."""
+    cases: dict[str, list[ParityRecord]] = {}
+    for record in _within_range(records):
         sizes = ", ".join(f"{label}={size}" for label, size in record.sizes.items()) or "fixed"
-        entry = worst.setdefault(f"{record.graph} {sizes}", {"max_abs": 0.0, "max_rel": 0.0, "min_cosine": 1.0})
-        entry["max_abs"] = max(entry["max_abs"], record.figures.max_abs)
-        entry["max_rel"] = max(entry["max_rel"], record.figures.max_rel)
-        entry["min_cosine"] = min(entry["min_cosine"], record.figures.min_cosine)
+        cases.setdefault(f"{record.graph} {sizes}", []).append(record)
     return {
         "against": "torch",
-        "max_abs": max(entry["max_abs"] for entry in worst.values()),
-        "max_rel": max(entry["max_rel"] for entry in worst.values()),
-        "min_cosine": min(entry["min_cosine"] for entry in worst.values()),
+        **_worst(_within_range(records)),
         "inputs": list(dict.fromkeys(record.inputs for record in records)),
-        "cases": worst,
+        "cases": {case: _worst(entries) for case, entries in cases.items()},
+        "beyond_range": _worst([record for record in records if record.inputs in BEYOND_RANGE]),
+    }
+
+
+def _within_range(records: Iterable[ParityRecord]) -> list[ParityRecord]:
+    return [record for record in records if record.inputs not in BEYOND_RANGE]
+
+
+def _worst(records: Iterable[ParityRecord]) -> dict[str, float]:
+    figures = [record.figures for record in records]
+    return {
+        "max_abs": max(figure.max_abs for figure in figures),
+        "max_rel": max(figure.max_rel for figure in figures),
+        "min_cosine": min(figure.min_cosine for figure in figures),
     }
 
 

@@ -18,7 +18,8 @@ from robustvision.core.export.graphs import BATCH, GraphExport
 
 Array = npt.NDArray[Any]
 
-EXTREME_KINDS = ("zeros", "ones", "high", "large", "negative")
+BEYOND_RANGE = ("large", "negative")
+EXTREME_KINDS = ("zeros", "ones", "high", *BEYOND_RANGE)
 
 
 def probe_inputs(

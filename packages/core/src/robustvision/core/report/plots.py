@@ -126,6 +126,7 @@ def as_numbers(values: Any, name: str) -> npt.NDArray[np.float64]:
     return numbers
 
 
+@matplotlib.rc_context(_STYLE)
 def draw_lines(lines: Sequence[Line], *, log: Log = "", smooth: bool = False, half_width: bool = False) -> str:
     """Draw lines over a common x.
 
@@ -160,6 +161,7 @@ def draw_lines(lines: Sequence[Line], *, log: Log = "", smooth: bool = False, ha
     return _svg(figure)
 
 
+@matplotlib.rc_context(_STYLE)
 def draw_bars(values: Mapping[str, float | Interval | None], *, half_width: bool = False) -> str:
     """Draw horizontal bars from 0, with whiskers where a value has an interval.
 
@@ -196,6 +198,7 @@ def draw_bars(values: Mapping[str, float | Interval | None], *, half_width: bool
     return _svg(figure)
 
 
+@matplotlib.rc_context(_STYLE)
 def draw_histogram(samples: Mapping[str, npt.NDArray[np.float64]], bins: int, *, half_width: bool = False) -> str:
     """Draw the distributions of samples over common bins, each as shares of its own size.
 
@@ -225,13 +228,12 @@ def _colours(count: int) -> list[str]:
 
 
 def _axes(*, half_width: bool, height: float = 2.7) -> tuple[Figure, Axes]:
-    with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(5.0 if half_width else 10.2, height), layout="constrained")
-        figure.patch.set_alpha(0)
-        axes = figure.add_subplot()
-        axes.patch.set_alpha(0)
-        axes.grid(linewidth=0.8)
-        axes.margins(x=0.015)
+    figure = Figure(figsize=(5.0 if half_width else 10.2, height), layout="constrained")
+    figure.patch.set_alpha(0)
+    axes = figure.add_subplot()
+    axes.patch.set_alpha(0)
+    axes.grid(linewidth=0.8)
+    axes.margins(x=0.015)
     return figure, axes
 
 
@@ -244,7 +246,7 @@ def _empty_svg(figure: Figure, axes: Axes) -> str:
 def _svg(figure: Figure) -> str:
     """The figure as an SVG element without anything that names another document."""
     stream = io.StringIO()
-    with matplotlib.rc_context(_STYLE), warnings.catch_warnings():
+    with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph")  # text stays text: the reader's fonts have the glyph
         figure.savefig(stream, format="svg", transparent=True)
     text = stream.getvalue()
@@ -260,11 +262,12 @@ def _svg(figure: Figure) -> str:
 
 def _moving_average(y: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Centred average over about a fiftieth of the line, of what is finite there; gaps stay gaps."""
-    window = np.ones(2 * (y.size // 100) + 1)
     finite = np.isfinite(y)
-    total = np.convolve(np.where(finite, y, 0.0), window, mode="same")
-    count = np.convolve(finite.astype(np.float64), window, mode="same")
-    return np.where(finite, total / np.maximum(count, 1), np.nan)
+    total = np.cumsum(np.r_[0.0, np.where(finite, y, 0.0)])
+    count = np.cumsum(np.r_[0, finite])
+    place = np.arange(y.size)
+    start, end = np.maximum(place - y.size // 100, 0), np.minimum(place + y.size // 100 + 1, y.size)
+    return np.where(finite, (total[end] - total[start]) / np.maximum(count[end] - count[start], 1), np.nan)
 
 
 def _alone(y: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:

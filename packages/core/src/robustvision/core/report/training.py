@@ -151,7 +151,8 @@ def _add_curves(report: Report, train: Sequence[Mapping[str, Any]], val: Sequenc
     for name in (name for name in val_names if not losses or "loss" not in name):
         report.curves({name: _series(val, name)}, f"{name} (validation)", x=_x_axis(val), half_width=True)
     for name in (name for name in names if name not in losses):
-        report.curves({name: _series(train, name)}, name, x=_x_axis(train), smooth=True, half_width=True)
+        is_noisy = name != "lr"
+        report.curves({name: _series(train, name)}, name, x=_x_axis(train), smooth=is_noisy, half_width=True)
     if any(_is_number(line.get("seconds")) for line in train):
         seconds = {"seconds": _series(train, "seconds")}
         report.curves(seconds, "Time between lines", x=_x_axis(train), y="s", smooth=True, half_width=True)

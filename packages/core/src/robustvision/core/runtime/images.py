@@ -133,9 +133,13 @@ def _decode(data: bytes, name: str) -> Stored:
         with quiet_opencv():
             decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error as error:
-        raise InputError(f"{name} cannot be decoded ({error.err}): copy or convert it again") from error
+        raise InputError(
+            f"OpenCV {cv2.__version__} cannot decode {name} ({error.err}): copy or convert it again"
+        ) from error
     if decoded is None:
-        raise InputError(f"{name} is damaged or cut short, and cannot be decoded: copy or convert it again")
+        raise InputError(
+            f"{name} is damaged or cut short, and OpenCV {cv2.__version__} cannot decode it: copy or convert it again"
+        )
     return decoded
 
 

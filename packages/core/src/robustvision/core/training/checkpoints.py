@@ -232,16 +232,15 @@ def not_finite(state: Mapping[str, Any]) -> set[str]:
 
 def _foreign(file: Path) -> str:
     try:
-        found = ", ".join(torch.serialization.get_unsafe_globals_in_checkpoint(file)[:4])
+        found = torch.serialization.get_unsafe_globals_in_checkpoint(file)
     except Exception:  # it is only for the message
-        found = "Python objects"
-    advice = "is it from somebody whom you do not know, do not convert it either"
-    if "mmengine" in found or "mmcv" in found:
-        advice = (
-            "it seems to be a checkpoint of mmengine: where you trust it, convert it once with "
-            "torch.save(torch.load(old, weights_only=False)['state_dict'], new)"
-        )
-    return f"holds more than tensors ({found}), and reading that can run code: {advice}"
+        found = []
+    origin = ", as checkpoints of mmengine itself do" if any(name.startswith("mmengine.") for name in found) else ""
+    return (
+        f"holds Python objects ({', '.join(sorted(found)[:4]) or 'of unknown kinds'}){origin}, and reading these can run "
+        "code. Only where you trust who made it, convert it once: "
+        "torch.save(torch.load(old, weights_only=False)['state_dict'], new)"
+    )
 
 
 def _some(names: set[str] | Mapping[str, Any], limit: int = 5) -> str:

@@ -149,7 +149,9 @@ def _check_image(image: _Image, data: bytes, findings: _Findings, points: dict |
             what = f"{image.name} is {wrong_size(width, height)}"
             findings.add("wrong size", "error", image.where, what, "align it, or give the landmarks of the photos")
     elif image.name not in points:
-        findings.add("no landmarks", "error", image.where, f"{image.name} has no landmarks", "detect them, or remove it")
+        findings.add(
+            "no landmarks", "error", image.where, f"{image.name} has no landmarks", "detect them, or remove it"
+        )
     else:
         try:
             geometry = inspect_landmarks(points[image.name], (height, width))

@@ -109,7 +109,9 @@ def _hair(traits: Traits, s: Array, t: Array, rng: np.random.Generator) -> Array
     hairline = traits.hairline_t + traits.hairline_slant * s + wave - 0.35 * s**2 + 0.05 * np.cos(9 * s)
     hairline += traits.hairline_peak * np.exp(-((s / 0.12) ** 2))
     bottom = 0.15 + 0.25 * traits.hair_length
-    sides = _smoothstep(abs(s) - traits.hair_side_s + 0.06 * t, -0.03, 0.03) * (1 - _smoothstep(t, bottom, bottom + 0.1))
+    sides = _smoothstep(abs(s) - traits.hair_side_s + 0.06 * t, -0.03, 0.03) * (
+        1 - _smoothstep(t, bottom, bottom + 0.1)
+    )
     return np.maximum(1 - _smoothstep(t - hairline, -0.02, 0.02), sides)
 
 

@@ -50,14 +50,24 @@ def draw_body(
     circle = np.stack([np.cos(around), np.sin(around), np.zeros(25)], axis=1)
     if traits.hair_length > 0:
         size = np.array([width * 1.14, 0.85 + 0.28 * traits.hair_length, 0])
-        _fill(picture, project(circle * size + np.array([0, 0.15 * traits.hair_length, -0.25])), identity.hair * shade * 0.8)
+        _fill(
+            picture,
+            project(circle * size + np.array([0, 0.15 * traits.hair_length, -0.25])),
+            identity.hair * shade * 0.8,
+        )
     neck = np.array([[-0.42, 0.45, -0.2], [0.42, 0.45, -0.2], [0.46, 1.7, -0.25], [-0.46, 1.7, -0.25]])
     neck[:, 0] *= width / 0.72
     _fill(picture, project(neck), identity.skin * shade * 0.74)
     cloth = rng.uniform(15, 240, 3) * shade
     collar = rng.uniform(1.15, 1.35)
     body = np.array(
-        [[-0.5, collar, -0.1], [0, collar + rng.uniform(0, 0.35), 0.1], [0.5, collar, -0.1], [1.5, 1.75, -0.3], [1.8, 4, -0.3]]
+        [
+            [-0.5, collar, -0.1],
+            [0, collar + rng.uniform(0, 0.35), 0.1],
+            [0.5, collar, -0.1],
+            [1.5, 1.75, -0.3],
+            [1.8, 4, -0.3],
+        ]
     )
     _fill(picture, project(np.concatenate([body, [[-1.8, 4, -0.3], [-1.5, 1.75, -0.3]]])), cloth)
     for side in (-1, 1):

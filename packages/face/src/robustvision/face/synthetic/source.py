@@ -23,7 +23,7 @@ from robustvision.face.synthetic.render import Rendered, render_face
 GENERATOR_VERSION = 1
 """Raised whenever the same parameters give other pictures."""
 
-_STREAMS = {"train": 11, "test": 12, "outside": 13}  # no identity of one stream is in another
+_STREAMS = {"train": 11, "test": 12, "outside": 13, "validation": 14}  # no identity of one stream is in another
 _CHUNK = 64
 
 
@@ -32,7 +32,7 @@ def sample_identity(split: str, index: int, seed: int = 0) -> Identity:
     """Return one identity of an endless sequence.
 
     Args:
-        split: "train", "test", or "outside" for the people of open-set noise; no one is in two of them.
+        split: "train", "validation", "test", or "outside" for the people of open-set noise; no one is in two of them.
         index: Place in the sequence, from 0.
         seed: Seed of the sequence.
 
@@ -47,7 +47,7 @@ def sample_identity(split: str, index: int, seed: int = 0) -> Identity:
 
 def _stream(split: str) -> int:
     if split not in _STREAMS:
-        raise InputError(f"split {split!r} is not known; choose train or test")
+        raise InputError(f"split {split!r} is not known; choose train, validation or test")
     return _STREAMS[split]
 
 
@@ -58,7 +58,7 @@ class SyntheticFaces:
     Args:
         num_identities: Number of people.
         images_per_identity: Pictures of each (of the most frequent one, where there is imbalance).
-        split: "train" or "test"; their people are different ones.
+        split: "train", "validation" or "test"; their people are different ones.
         seed: Seed of people and pictures.
         noise: Label noise.
         noise_seed: Seed of the label noise, apart from the pictures' so that one set can carry many draws of it.

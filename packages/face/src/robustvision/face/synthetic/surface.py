@@ -80,7 +80,9 @@ def sample_map(chart_map: npt.NDArray, s: Array, t: Array) -> npt.NDArray:
     """Read a chart map at chart coordinates, bilinearly."""
     scale = chart_map.shape[0] / (2 * CHART_HALF)
     offset = chart_map.shape[0] / 2 - 0.5
-    return cv2.remap(chart_map, s * scale + offset, t * scale + offset, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return cv2.remap(
+        chart_map, s * scale + offset, t * scale + offset, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    )
 
 
 class Head:

@@ -46,7 +46,7 @@ class ProgressHook(Hook):
         threads = torch.get_num_threads()
         going_on = f", going on after step {runner.iter}" if runner.iter else ""
         self._say(
-            f"training {runner.recipe_name} on {runner.device}{processes} ({threads} thread{"s" * (threads > 1)}): "
+            f"training {runner.recipe_name} on {runner.device}{processes} ({threads} thread{'s' * (threads > 1)}): "
             f"{runner.max_epochs} epochs of {len(runner.train_dataloader)} steps{going_on}; files in {runner.work_dir}"
         )
         console = Console(stderr=True)
