@@ -130,8 +130,8 @@ def test_outside_is_black():
 
 def test_sizes_follow_the_template_rules():
     np.testing.assert_allclose(template(224), 2 * TEMPLATE_112)
-    np.testing.assert_allclose(template(128), TEMPLATE_112 + [8, 0])
-    np.testing.assert_allclose(template(256), 2 * TEMPLATE_112 + [16, 0])
+    np.testing.assert_allclose(template(128), TEMPLATE_112 + np.array([8, 0]))
+    np.testing.assert_allclose(template(256), 2 * TEMPLATE_112 + np.array([16, 0]))
     photo = np.zeros((240, 320, 3), np.uint8)
     assert align_face(photo, face(), size=224).shape == (224, 224, 3)
     for size in (0, 100, -112):

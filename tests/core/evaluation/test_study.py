@@ -147,7 +147,7 @@ def test_a_used_up_budget_starts_nothing_new(cells: dict, tmp_path: Path, monkey
         return {"score": 0.0}
 
     study = Study("s", run, cells, range(3), tmp_path / "out")
-    with pytest.warns(UserWarning, match="2.5 minutes are used up; 3 of 6 runs were not started"):
+    with pytest.warns(UserWarning, match="the time is used up; 3 of 6 runs were not started"):
         results = study.execute(max_minutes=2.5, quiet=True)
     assert results.missing == (("level 1", 1), ("level 0", 2), ("level 1", 2))
     assert "3 were not started" in results.to_markdown()

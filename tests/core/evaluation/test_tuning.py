@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from pathlib import Path
 
 import pytest
@@ -105,6 +106,23 @@ def test_a_budget_that_ends_in_the_tuning_chooses_nothing(tmp_path: Path) -> Non
     assert comparison.tuning_table()[0]["validation"] is None
     assert "|" in comparison.to_markdown()
     assert compare(Bench(), tmp_path).complete
+
+
+def test_both_parts_share_one_budget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1e9
+    monkeypatch.setattr(time, "time", lambda: now)
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+
+    def run(params: dict, seed: int) -> dict:
+        nonlocal now
+        now += 60
+        return {"validation": 1.0}
+
+    with pytest.warns(UserWarning, match="7 of 10 runs were not started"):
+        comparison = compare(run, tmp_path, max_minutes=15)  # 12 of them for the tuning
+    assert comparison.chosen == {"old": 0, "new": 0}
+    assert comparison.results is not None
+    assert not comparison.complete
 
 
 @pytest.mark.parametrize(

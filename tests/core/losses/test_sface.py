@@ -80,9 +80,7 @@ def test_second_derivative_through_the_gates_is_zero():
     assert not grad.requires_grad or torch.autograd.grad(grad.sum(), cosines, allow_unused=True)[0] is None
 
 
-@pytest.mark.parametrize(
-    ("theta", "gate"), [(0.80, 0.0037), (0.85, 0.168), (0.87, 0.5), (0.90, 0.917), (0.95, 0.998)]
-)
+@pytest.mark.parametrize(("theta", "gate"), [(0.80, 0.0037), (0.85, 0.168), (0.87, 0.5), (0.90, 0.917), (0.95, 0.998)])
 def test_pull_follows_the_gate_table(theta, gate):
     cosines = torch.tensor([[math.cos(theta)]], dtype=torch.float64, requires_grad=True)
     sface_loss(cosines, torch.tensor([0])).backward()

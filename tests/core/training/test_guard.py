@@ -77,7 +77,9 @@ def test_a_diverging_run_is_caught(toy, tmp_path):
     recipe["param_scheduler"] = None
     with pytest.raises(TrainingError, match="not finite"):
         train(recipe, work_dir=tmp_path, quiet=True)
-    assert all(torch.isfinite(read_checkpoint(file)["state_dict"]["head.weight"]).all() for file in tmp_path.glob("*.pth"))
+    assert all(
+        torch.isfinite(read_checkpoint(file)["state_dict"]["head.weight"]).all() for file in tmp_path.glob("*.pth")
+    )
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,10 @@ def config() -> Config:
             "model": {"type": torch.nn.Linear, "loss": {"type": Gates, "scale": 32.0, "k": 80.0}, "sizes": (112, 112)},
             "train_dataloader": {"dataset": {"type": torch.utils.data.TensorDataset, "root": "a"}, "batch_size": 4},
             "train_cfg": {"max_epochs": 7},
-            "optim_wrapper": {"optimizer": {"type": torch.optim.SGD, "lr": 0.1}, "paramwise_cfg": {"norm_decay_mult": 0}},
+            "optim_wrapper": {
+                "optimizer": {"type": torch.optim.SGD, "lr": 0.1},
+                "paramwise_cfg": {"norm_decay_mult": 0},
+            },
             "custom_hooks": [{"type": "mmengine.hooks.EMAHook", "momentum": 0.1}],
         }
     )
@@ -55,21 +58,17 @@ def merged(config, *options):
 @pytest.mark.parametrize(
     ("text", "value"),
     [
-        ("3", 3), ("-2", -2), ("1e-3", 0.001), ("+.5", 0.5), ("None", None), ("none", "none"), ("true", "true"),
+        ("3", 3), ("-2", -2), ("1e-3", 0.001), ("+.5", 0.5), ("None", None), ("none", None), ("true", True),
         ("True", True), ("runs/a b", "runs/a b"), ("'3'", "3"), ("[1, [x, 2.5]]", [1, ["x", 2.5]]), ("(1,)", (1,)),
-        ("1,2", (1, 2)), ("{'a': {b: false}}", {"a": {"b": "false"}}), ("a.b.C", "a.b.C"), ("[a.b.C]", ["a.b.C"]),
+        ("1,2", (1, 2)), ("{'a': {b: false}}", {"a": {"b": False}}), ("a.b.C", "a.b.C"), ("[a.b.C]", ["a.b.C"]),
         ("", ""), ("007", "007"), ("a=b", "a=b"), ("__import__('os').getcwd()", "__import__('os').getcwd()"),
         ("[x for x in y]", "[x for x in y]"), ("(" * 500, "(" * 500), ("9" * 5000, "9" * 5000), ("-abc", "-abc"),
         ("lambda: 1", "lambda: 1"), ("f'{1}'", "f'{1}'"),
     ],
 )  # fmt: skip
 def test_values(text, value):
-    words = {"true": True, "false": False, "none": None}
-    expected = words.get(value, value) if isinstance(value, str) else value
-    if text.startswith("{"):
-        expected = {"a": {"b": False}}
     parsed = parse_cfg_options([f"a.b={text}"])["a.b"]
-    assert (type(parsed), parsed) == (type(expected), expected)
+    assert (type(parsed), parsed) == (type(value), value)
 
 
 plain = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
@@ -105,9 +104,7 @@ def test_values_arrive(config):
     assert changed.custom_hooks[0].momentum == 0.2
     assert changed.model.sizes == (96, 96)
     assert (changed.train_dataloader.batch_size, changed.train_dataloader.num_workers) == (8, 2)
-    assert changed.optim_wrapper.optimizer.to_dict() == {"type": "torch.optim.sgd.SGD", "lr": 0.1, "momentum": 0.9} or (
-        changed.optim_wrapper.optimizer.momentum == 0.9
-    )
+    assert (changed.optim_wrapper.optimizer.lr, changed.optim_wrapper.optimizer.momentum) == (0.1, 0.9)
     assert changed.optim_wrapper.clip_grad == {"max_norm": 5}
     assert changed.train_dataloader.prefetch_factor == 4
     assert changed.default_hooks.checkpoint.interval == 100
@@ -184,7 +181,8 @@ def test_reading_options_needs_no_torch():
     code = (
         "import sys; from robustvision.core.training import parse_cfg_options, merge_cfg_options\n"
         "from mmengine import Config\n"
-        "c = merge_cfg_options(Config({'train_cfg': {'max_epochs': 1}}), parse_cfg_options(['train_cfg.max_epochs=2']))\n"
+        "options = parse_cfg_options(['train_cfg.max_epochs=2'])\n"
+        "c = merge_cfg_options(Config({'train_cfg': {'max_epochs': 1}}), options)\n"
         "assert c.train_cfg.max_epochs == 2 and 'torch' not in sys.modules"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0

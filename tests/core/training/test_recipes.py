@@ -65,7 +65,7 @@ def test_names(package):
         load_recipe("tinny", package)
     with pytest.raises(InputError, match=r"has no recipe paper\. It has: small, tiny"):
         load_recipe("paper", package)
-    with pytest.raises(InputError, match="a name needs the package"):
+    with pytest.raises(InputError, match=r"a name needs the package"):
         load_recipe("tiny")
 
 
@@ -119,14 +119,14 @@ def test_files(package, tmp_path):
 def test_broken_recipes(tmp_path, code, message):
     path = tmp_path / "broken.py"
     path.write_text(code)
-    with pytest.raises(InputError, match=f"(?s)broken.py cannot be read: .*({message})"):
+    with pytest.raises(InputError, match=rf"(?s)broken.py cannot be read: .*({message})"):
         load_recipe(path)
 
 
 def test_a_class_that_cannot_be_imported(tmp_path):
     path = tmp_path / "wrong.py"
     path.write_text("from torch.nn import Lineer\nmodel = dict(type=Lineer, a=1)\n")
-    with pytest.raises(InputError, match="names torch.nn.Lineer, which cannot be imported"):
+    with pytest.raises(InputError, match=r"names torch.nn.Lineer, which cannot be imported"):
         load_recipe(path, cfg_options=["model.b=1"])
 
 
@@ -152,11 +152,11 @@ def test_another_class_takes_nothing_from_the_defaults(toy):
 
 
 def test_incomplete_recipes(toy):
-    with pytest.raises(InputError, match="by_epoch=False"):
+    with pytest.raises(InputError, match=r"by_epoch=False"):
         with_defaults({"train_cfg": {"by_epoch": False, "max_iters": 3}})
-    with pytest.raises(InputError, match="validation needs both"):
+    with pytest.raises(InputError, match=r"validation needs both"):
         with_defaults({**toy.recipe(), "val_evaluator": None})
-    with pytest.raises(InputError, match="lacks model, train_dataloader, optim_wrapper"):
+    with pytest.raises(InputError, match=r"lacks model, train_dataloader, optim_wrapper"):
         check_complete(Config({"train_cfg": {"max_epochs": 1}}))
     with pytest.raises(InputError, match=r"lacks train_cfg\.max_epochs"):
         check_complete(with_defaults(toy.recipe(train_cfg={})))

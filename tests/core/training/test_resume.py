@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -18,7 +19,7 @@ from robustvision.core.training import read_checkpoint, train
 # 6 steps an epoch, 3 epochs; with early stop the run ends after epoch 3 of 5
 SETTINGS = {
     "plain": {},
-    "ema": {"ema": True},
+    "ema": {"ema": True, "model": {"jitter": 0.01}},
     "accumulate": {"accumulate": 4, "ema": True, "checkpoint": {"interval": 2}},  # 6 is no multiple of 4
     "early stop": {"early_stop": True, "epochs": 5, "ema": True},
     "every third": {"checkpoint": {"interval": 3}, "ema": True},
@@ -44,7 +45,9 @@ def uninterrupted(toy, tmp_path_factory):
 
     def run(name):
         if name not in runs:
-            runs[name] = train(toy.recipe(**SETTINGS[name]), work_dir=tmp_path_factory.mktemp("whole") / "run", quiet=True)
+            runs[name] = train(
+                toy.recipe(**SETTINGS[name]), work_dir=tmp_path_factory.mktemp("whole") / "run", quiet=True
+            )
         return runs[name]
 
     return run
@@ -52,7 +55,7 @@ def uninterrupted(toy, tmp_path_factory):
 
 def interrupt(toy, settings, work_dir, step, stage="iter"):
     hook = {"type": toy.KillHook, "step": step, "stage": stage}
-    with pytest.raises(toy.Killed):
+    with pytest.raises(toy.KilledError):
         train(toy.recipe(**settings, hooks=(hook,)), work_dir=work_dir, quiet=True)
 
 
@@ -93,9 +96,12 @@ def test_resume_with_workers(toy, tmp_path, uninterrupted, assert_same, read_log
     interrupt(toy, SETTINGS["ema"], tmp_path, 9)
     settings = {**SETTINGS["ema"], "workers": 2}
     hook = {"type": toy.KillHook, "step": 14}
-    with pytest.raises(toy.Killed):
+    with pytest.raises(toy.KilledError) as failure:
         train(toy.recipe(**settings, hooks=(hook,)), work_dir=tmp_path, resume=True, quiet=True)
+    assert failure.value.__traceback__ is not None  # it still holds the loader
+    assert not multiprocessing.active_children()
     resumed = train(toy.recipe(**settings), work_dir=tmp_path, resume=True, quiet=True)
+    assert not multiprocessing.active_children()
     compare_runs(uninterrupted("ema"), resumed, assert_same, read_log)
 
 
@@ -126,14 +132,16 @@ def test_resume_of_a_finished_run_changes_nothing(toy, tmp_path, assert_same, re
 
 def test_other_settings_that_would_shift_the_data_are_refused(toy, tmp_path):
     interrupt(toy, {}, tmp_path, 9)
-    with pytest.raises(InputError, match="seed 0, and this one has 1"):
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    with pytest.raises(InputError, match=r"seed 0, and this one has 1"):
         train(toy.recipe(), work_dir=tmp_path, seed=1, resume=True, quiet=True)
-    with pytest.raises(InputError, match="steps_per_epoch 6"):
+    with pytest.raises(InputError, match=r"steps_per_epoch 6"):
         train(toy.recipe(batch_size=4), work_dir=tmp_path, resume=True, quiet=True)
-    with pytest.raises(InputError, match="accumulative_counts"):
+    with pytest.raises(InputError, match=r"accumulative_counts"):
         train(toy.recipe(accumulate=2), work_dir=tmp_path, resume=True, quiet=True)
-    with pytest.raises(InputError, match="other shapes: features.0.bias"):
+    with pytest.raises(InputError, match=r"other shapes: features.0.bias"):
         train(toy.recipe(model={"width": 9}), work_dir=tmp_path, resume=True, quiet=True)
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
 
 
 def test_changed_settings_are_recorded(toy, tmp_path, caplog):
@@ -147,7 +155,7 @@ def test_changed_settings_are_recorded(toy, tmp_path, caplog):
 
 
 def test_nothing_to_resume(toy, tmp_path):
-    with pytest.raises(InputError, match="no folder"):
+    with pytest.raises(InputError, match=r"no folder"):
         train(toy.recipe(), work_dir=tmp_path / "missing", resume=True, quiet=True)
     with pytest.raises(InputError, match=r"no iter_N.pth.*without --resume"):
         train(toy.recipe(), work_dir=tmp_path, resume=True, quiet=True)

@@ -26,7 +26,7 @@ def no_data(toy, monkeypatch):
 def test_unusable_folders(toy, tmp_path):
     (tmp_path / "file").write_text("x")
     for folder in (tmp_path / "file", tmp_path / "file" / "below"):
-        with pytest.raises(InputError, match="cannot use .* as the work folder"):
+        with pytest.raises(InputError, match=r"cannot use .* as the work folder"):
             train(toy.recipe(), work_dir=folder, quiet=True)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "notes.txt").write_text("x")
@@ -40,7 +40,7 @@ def test_a_folder_that_cannot_be_written_to(toy, tmp_path, monkeypatch):
         raise OSError(errno.EROFS, "Read-only file system")
 
     monkeypatch.setattr("pathlib.Path.touch", refuse)
-    with pytest.raises(InputError, match="cannot write .*Read-only file system"):
+    with pytest.raises(InputError, match=r"cannot write .*Read-only file system"):
         train(toy.recipe(), work_dir=tmp_path, quiet=True)
     assert not list(tmp_path.iterdir())
 
@@ -70,7 +70,7 @@ def test_the_space_that_is_asked_for_is_the_space_that_is_used(toy, tmp_path, mo
         if fits:
             work_dir.check_space(tmp_path, model, has_average=True, kept=2)
         else:
-            with pytest.raises(InputError, match="free space"):
+            with pytest.raises(InputError, match=r"free space"):
                 work_dir.check_space(tmp_path, model, has_average=True, kept=2)
 
 
@@ -85,7 +85,7 @@ def test_a_disk_that_fills_up_while_training(toy, tmp_path, monkeypatch):
         save(content, path)
 
     monkeypatch.setattr(checkpoints.torch, "save", save_twice)
-    with pytest.raises(TrainingError, match="is full: free space and go on with --resume"):
+    with pytest.raises(TrainingError, match=r"is full: free space and go on with --resume"):
         train(toy.recipe(), work_dir=tmp_path, quiet=True)
     assert sorted(file.name for file in tmp_path.glob("*.pth")) == ["best.pth", "iter_6.pth"]
     assert not list(tmp_path.glob(".*"))
@@ -95,9 +95,9 @@ def test_a_disk_that_fills_up_while_training(toy, tmp_path, monkeypatch):
 
 def test_a_used_folder_says_what_to_do(toy, tmp_path):
     hook = {"type": toy.KillHook, "step": 2}
-    with pytest.raises(toy.Killed):
+    with pytest.raises(toy.KilledError):
         train(toy.recipe(hooks=(hook,)), work_dir=tmp_path, quiet=True)
-    with pytest.raises(InputError, match="ended before its first checkpoint"):
+    with pytest.raises(InputError, match=r"ended before its first checkpoint"):
         train(toy.recipe(), work_dir=tmp_path, quiet=True)
     for file in tmp_path.iterdir():
         file.unlink()

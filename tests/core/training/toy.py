@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import signal
+import sys
 from typing import Any
 
 import numpy as np
@@ -47,18 +48,21 @@ class Squares(torch.utils.data.Dataset):
 
 
 class Classifier(BaseModel):
-    """A small net with dropout and, if wanted, batch norm."""
+    """A small net with dropout and, if wanted, batch norm, and with noise on its predictions."""
 
-    def __init__(self, width: int = 8, dropout: float = 0.3, batch_norm: bool = True) -> None:
+    def __init__(self, width: int = 8, dropout: float = 0.3, batch_norm: bool = True, jitter: float = 0.0) -> None:
         super().__init__()
         norm = nn.BatchNorm2d(width) if batch_norm else nn.Identity()
-        self.features = nn.Sequential(nn.Conv2d(3, width, 3, stride=2), norm, nn.ReLU(), nn.Dropout(dropout), nn.Flatten())
+        convolution = nn.Conv2d(3, width, 3, stride=2)
+        self.features = nn.Sequential(convolution, norm, nn.ReLU(), nn.Dropout(dropout), nn.Flatten())
         self.head = nn.Linear(width * 9, CLASSES)
+        self.jitter = jitter
         self.register_buffer("mask", torch.full((2,), -torch.inf))  # not finite, and rightly so
 
     def forward(self, image: Tensor, label: Tensor, index: Tensor, mode: str = "tensor") -> Any:
         logits = self.head(self.features(image)).float()
         if mode == "predict":
+            logits = logits + self.jitter * torch.randn_like(logits)
             return [{"logits": row, "label": int(one)} for row, one in zip(logits, label, strict=True)]
         loss = nn.functional.cross_entropy(logits, label)
         return {"loss": loss, "largest": logits.detach().abs().max()}
@@ -79,7 +83,7 @@ class Accuracy(BaseMetric):
         return {"accuracy": float(right.mean()), "nll": float(losses.mean()), "count": float(len(results))}
 
 
-class Killed(Exception):
+class KilledError(Exception):
     """Stands for a kill in the tests that stay in one process."""
 
 
@@ -103,7 +107,7 @@ class KillHook(Hook):
         if runner.rank != self.rank:
             return
         if self.how == "raise":
-            raise Killed
+            raise KilledError
         if self.how == "exit":
             os._exit(7)
         os.kill(os.getpid(), signal.SIGKILL)
@@ -122,18 +126,21 @@ def recipe(
     model: dict[str, Any] | None = None,
     checkpoint: dict[str, Any] | None = None,
     validation: bool = True,
+    steps: int | None = None,
     **sections: Any,
 ) -> dict[str, Any]:
-    """A recipe of the toy domain."""
+    """A recipe of the toy domain; ``steps`` is the length of the schedule."""
     custom = list(hooks)
     if ema:
         custom.append({"type": EMAHook, "momentum": 0.1})
     if early_stop:
         custom.append({"type": EarlyStopHook, "monitor": "toy/nll", "rule": "less", "patience": 2, "min_delta": 0.9})
-    steps = epochs * (samples // batch_size)
+    steps = steps or epochs * (samples // batch_size)
+    best = {"save_best": "toy/nll", "rule": "less"} if validation else {}
+    data = {"type": Squares, "size": samples}
     built: dict[str, Any] = {
         "model": {"type": Classifier, **(model or {})},
-        "train_dataloader": {"dataset": {"type": Squares, "size": samples}, "batch_size": batch_size, "num_workers": workers},
+        "train_dataloader": {"dataset": data, "batch_size": batch_size, "num_workers": workers},
         "train_cfg": {"max_epochs": epochs},
         "optim_wrapper": {
             "optimizer": {"type": torch.optim.AdamW, "lr": 0.01, "weight_decay": 0.01},
@@ -145,13 +152,11 @@ def recipe(
             {"type": CosineAnnealingLR, "by_epoch": False, "begin": 4, "end": steps},
         ],
         "custom_hooks": custom,
-        "default_hooks": {"checkpoint": {"save_best": "toy/nll", "rule": "less", **(checkpoint or {})}, "progress": None},
+        "default_hooks": {"checkpoint": {**best, **(checkpoint or {})}, "progress": None},
     }
     if validation:
         built["val_dataloader"] = {"dataset": {"type": Squares, "size": 22, "seed": 1}, "batch_size": 5}
         built["val_evaluator"] = {"type": Accuracy}
-    else:
-        built["default_hooks"]["checkpoint"].pop("save_best")
     return {**built, **sections}
 
 
@@ -166,7 +171,7 @@ def main() -> None:
     kill = ({"type": KillHook, **options.kill},) if options.kill else ()
     result = train(recipe(hooks=kill, **options.recipe), **options.train)
     if int(os.environ.get("RANK", "0")) == 0:
-        print(json.dumps({"step": result.step, "metrics": dict(result.metrics)}))
+        sys.stdout.write(json.dumps({"step": result.step, "metrics": dict(result.metrics)}))
 
 
 if __name__ == "__main__":

@@ -144,8 +144,8 @@ class StudyResults:
         return judge(claim, self.metrics)
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything, as plain values for JSON: parameters, every run, and the table."""
-        return {
+        """Everything, as plain values for JSON: parameters, every run, and the table; None for what is not finite."""
+        content = {
             "name": self.name,
             "cells": self.cells,
             "seeds": list(self.seeds),
@@ -157,9 +157,10 @@ class StudyResults:
             "runs": [asdict(record) for record in self.records],
             "missing": [{"cell": cell, "seed": seed} for cell, seed in self.missing],
         }
+        return strict(content)
 
     def to_json(self, path: str | os.PathLike[str]) -> Path:
-        """Write :meth:`to_dict` as JSON, with null for what is not finite.
+        """Write :meth:`to_dict` as JSON.
 
         Args:
             path: The file.
@@ -207,18 +208,34 @@ def markdown_table(rows: Sequence[dict[str, Any]]) -> str:
     return "\n".join(text)
 
 
+def strict(value: Any) -> Any:
+    """Plain values as strict JSON has them: lists for tuples, None for numbers that are not finite.
+
+    Args:
+        value: Dicts, lists, tuples, and what they hold.
+
+    Returns:
+        A copy.
+    """
+    if isinstance(value, dict):
+        return {str(key): strict(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [strict(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def write_json(path: str | os.PathLike[str], content: Any) -> Path:
     """Write strict JSON, whole or not at all.
 
     Args:
         path: The file.
-        content: Plain values; numbers that are not finite become null.
+        content: Plain, finite values.
 
     Returns:
         The path.
     """
     with write_atomically(path) as temporary:
-        temporary.write_text(json.dumps(_strict(content), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     return Path(path)
 
 
@@ -237,11 +254,3 @@ def _is_number(value: Any) -> bool:
 def _shown(value: Any) -> str:
     text = "–" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
     return text.replace("|", "\\|").replace("\n", " ")
-
-
-def _strict(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(key): _strict(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_strict(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

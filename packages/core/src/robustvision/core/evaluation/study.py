@@ -176,8 +176,8 @@ class Study:
         not_started = self._run_tasks(tasks, so_far, workers, quiet)
         if not_started:
             warnings.warn(
-                f"study {self.name!r}: {max_minutes:g} minutes are used up; {not_started} of {len(tasks)} runs were "
-                "not started: run it again to go on",
+                f"study {self.name!r}: the time is used up; {not_started} of {len(tasks)} runs were not started: run "
+                "it again to go on",
                 stacklevel=2,
             )
         return self.results()
@@ -197,7 +197,11 @@ class Study:
                     raise
                 write_record(deadly.path, deadly.record(error=str(error)))
                 # Those that were under way are run anew; a record that is new since the start is final.
-                tasks = [task for task in tasks if read_record(task.path) in (None, so_far.get((task.cell, task.seed)))]
+                tasks = [
+                    task
+                    for task in tasks
+                    if task is not deadly and read_record(task.path) in (None, so_far.get((task.cell, task.seed)))
+                ]
         return 0
 
     def _pairs(self) -> Iterator[tuple[str, int]]:

@@ -14,7 +14,7 @@ from robustvision.core.errors import InputError
 
 from .claims import Direction, check_direction
 from .intervals import Interval
-from .results import StudyResults, markdown_table, write_json
+from .results import StudyResults, markdown_table, strict, write_json
 from .study import Run, Study
 
 
@@ -63,8 +63,8 @@ class TunedComparison:
         ]
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything, as plain values for JSON."""
-        return {
+        """Everything, as plain values for JSON; None for what is not finite."""
+        content = {
             "metric": self.metric,
             "better": self.better,
             "tuning_table": [
@@ -75,9 +75,10 @@ class TunedComparison:
             "tuning": self.tuning.to_dict(),
             "results": None if self.results is None else self.results.to_dict(),
         }
+        return strict(content)
 
     def to_json(self, path: str | os.PathLike[str]) -> Path:
-        """Write :meth:`to_dict` as JSON, with null for what is not finite.
+        """Write :meth:`to_dict` as JSON.
 
         Args:
             path: The file.

@@ -125,7 +125,8 @@ class SFaceLoss(nn.Module):
     ) -> None:
         super().__init__()
         check_reduction(reduction)
-        self.scale, self.k, self.a, self.b = scale, k, a, b
+        self.scale, self.k, self.b = scale, k, b
+        self.a: float | Tensor = a
         self.push_unlabelled = push_unlabelled
         self.reduction = reduction
 

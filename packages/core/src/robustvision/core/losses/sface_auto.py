@@ -9,11 +9,11 @@ import math
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 
 from robustvision.core.errors import InputError
-from robustvision.core.losses.labels import IGNORED, check_reduction, check_scores_and_labels, own_index
-from robustvision.core.losses.sface import sface_loss
+from robustvision.core.losses.labels import IGNORED, check_scores_and_labels, own_index
+from robustvision.core.losses.sface import SFaceLoss
 
 
 def sface_b_from_null(embedding_size: int, num_classes: int, expected_open: float = 1.0) -> float:
@@ -77,7 +77,7 @@ def sface_a_from_angles(theta_y: Tensor, quantile: float = 0.05) -> Tensor:
     return theta_y.nanquantile(quantile) if theta_y.numel() else theta_y.new_tensor(float("nan"))
 
 
-class AutoSFaceLoss(nn.Module):
+class AutoSFaceLoss(SFaceLoss):
     """The SFace loss that sets its own shifts.
 
     ``b`` is fixed by :func:`sface_b_from_null`. ``a`` is a running mean of the batches' :func:`sface_a_from_angles`,
@@ -122,14 +122,12 @@ class AutoSFaceLoss(nn.Module):
         push_unlabelled: bool = False,
         reduction: str = "mean",
     ) -> None:
-        super().__init__()
-        check_reduction(reduction)
+        b = sface_b_from_null(embedding_size, num_classes, expected_open)
+        super().__init__(scale, k, b=b, push_unlabelled=push_unlabelled, reduction=reduction)
         if not 0 <= quantile <= 1 or not 0 < momentum <= 1:
             raise InputError(f"quantile={quantile} and momentum={momentum} were given, but both are fractions of 1")
-        self.scale, self.k, self.quantile, self.momentum = scale, k, quantile, momentum
-        self.b = sface_b_from_null(embedding_size, num_classes, expected_open)
-        self.push_unlabelled = push_unlabelled
-        self.reduction = reduction
+        self.quantile, self.momentum = quantile, momentum
+        del self.a  # a number there, a buffer here
         self.register_buffer("a", torch.tensor(float("nan"), dtype=torch.float32))
         self.register_buffer("batches", torch.tensor(0, dtype=torch.long))
 
@@ -138,16 +136,7 @@ class AutoSFaceLoss(nn.Module):
         labels = check_scores_and_labels(cosines, labels)
         if self.training:
             self._follow(cosines.detach(), labels)
-        return sface_loss(
-            cosines,
-            labels,
-            self.scale,
-            self.k,
-            self.a,
-            self.b,
-            push_unlabelled=self.push_unlabelled,
-            reduction=self.reduction,
-        )
+        return super().forward(cosines, labels)
 
     def _follow(self, cosines: Tensor, labels: Tensor) -> None:
         """Move ``a`` towards this batch, unless it has no labelled sample; without a wait for the device."""

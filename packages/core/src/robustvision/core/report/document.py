@@ -16,7 +16,6 @@ import numpy.typing as npt
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from robustvision.core.errors import InputError
 from robustvision.core.evaluation import Interval, library_versions
 from robustvision.core.runtime.files import write_atomically
 
@@ -196,32 +195,29 @@ class Report:
 
     def pictures(
         self,
-        images: Sequence[npt.NDArray[Any]],
+        images: Sequence[npt.NDArray[Any] | tuple[npt.NDArray[Any], str]],
         title: str = "",
         *,
-        captions: Sequence[str] | None = None,
         note: str = "",
     ) -> Report:
         """Add a grid of pictures.
 
         Args:
-            images: RGB ``[h, w, 3]`` or grey ``[h, w]``, uint8. Up to 512 x 512 pixels they are kept exactly.
+            images: RGB ``[h, w, 3]`` or grey ``[h, w]``, uint8, each alone or as ``(image, caption)``. Up to 512 x 512
+                pixels they are kept exactly.
             title: The section's heading.
-            captions: One an image.
             note: A line below the grid.
 
         Returns:
             The report.
 
         Raises:
-            InputError: If an image is something else, or there are not as many captions.
+            InputError: If an image is something else.
         """
-        texts = [""] * len(images) if captions is None else [str(caption) for caption in captions]
-        if len(texts) != len(images):
-            raise InputError(f"{len(images)} pictures and {len(texts)} captions: expected one each")
+        captioned = [image if isinstance(image, tuple) else (image, "") for image in images]
         pictures = tuple(
-            Picture(encode_picture(image, f"picture {i}"), text, np.shape(image)[1])
-            for i, (image, text) in enumerate(zip(images, texts, strict=True))
+            Picture(encode_picture(image, f"picture {i}"), str(caption), np.shape(image)[1])
+            for i, (image, caption) in enumerate(captioned)
         )
         widest = max((picture.width_px for picture in pictures), default=0)
         return self._add("pictures", title, pictures=pictures, column_px=min(max(widest, 112), 480), note=note)

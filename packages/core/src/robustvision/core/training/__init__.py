@@ -6,10 +6,11 @@ A recipe (a pure-Python config) is read by ``load_recipe`` and trained by ``trai
 - ``best.pth``: the weights of the best validation, where the recipe names the metric;
 - ``log.jsonl``: every step and validation; ``run.json``: what the run was made of; ``config.py``: the complete recipe.
 
-What a recipe needs: ``model`` (an mmengine ``BaseModel``: ``mode="loss"`` returns tensors, of which those with "loss" in
-their name are summed; ``mode="predict"`` returns what the metrics take), ``train_dataloader`` (``dataset``, ``batch_size``),
-``optim_wrapper`` and ``train_cfg`` (``max_epochs``); with ``val_dataloader`` and ``val_evaluator`` there is validation. The
-rest comes from :mod:`.defaults`. Data sets are indexed by ``(epoch, index)`` and draw from ``sample_rng``.
+What a recipe needs: ``model`` (an mmengine ``BaseModel``: ``mode="loss"`` returns tensors, of which those with "loss"
+in their name are summed; ``mode="predict"`` returns what the metrics take), ``train_dataloader`` (``dataset``,
+``batch_size``), ``optim_wrapper`` and ``train_cfg`` (``max_epochs``); with ``val_dataloader`` and ``val_evaluator``
+there is validation. The rest comes from :mod:`.defaults`. Data sets are indexed by ``(epoch, index)`` and draw from
+``sample_rng``.
 """
 
 from robustvision.core.lazy import attach_stub

@@ -15,3 +15,4 @@ from .runner import Runner as Runner
 from .sampling import EpochSampler as EpochSampler
 from .sampling import sample_rng as sample_rng
 from .sampling import split_index as split_index
+from .work_dir import prepare_work_dir as prepare_work_dir

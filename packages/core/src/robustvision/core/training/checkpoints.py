@@ -1,7 +1,7 @@
 """Checkpoints: found, read and written. They hold tensors and plain values only, so that reading one runs no code.
 
-``iter_N.pth`` in a work folder goes on with training; ``best.pth`` holds the weights of the best validation. Both keep the
-model under ``state_dict`` (with EMA: the averaged weights, with the raw ones under ``ema_state_dict``).
+``iter_N.pth`` in a work folder goes on with training; ``best.pth`` holds the weights of the best validation. Both keep
+the model under ``state_dict`` (with EMA: the averaged weights, with the raw ones under ``ema_state_dict``).
 """
 
 from __future__ import annotations
@@ -237,8 +237,8 @@ def _foreign(file: Path) -> str:
         found = []
     origin = ", as checkpoints of mmengine itself do" if any(name.startswith("mmengine.") for name in found) else ""
     return (
-        f"holds Python objects ({', '.join(sorted(found)[:4]) or 'of unknown kinds'}){origin}, and reading these can run "
-        "code. Only where you trust who made it, convert it once: "
+        f"holds Python objects ({', '.join(sorted(found)[:4]) or 'of unknown kinds'}){origin}, and reading these can "
+        "run code. Only where you trust who made it, convert it once: "
         "torch.save(torch.load(old, weights_only=False)['state_dict'], new)"
     )
 

@@ -1,8 +1,8 @@
 """What all recipes share, merged in under them: the loop, the sampler, the hooks and the rule of the checkpoints.
 
-Recipes cannot inherit across packages (mmengine's ``read_base`` knows only the recipe's own folder), so this is Python. A
-recipe's own values win. A section in which the recipe names another class than the one here is taken from the recipe
-alone; a hook is switched off with ``default_hooks = dict(progress=None)``.
+Recipes cannot inherit across packages (mmengine's ``read_base`` knows only the recipe's own folder), so this is
+Python. A recipe's own values win. A section in which the recipe names another class than the one here is taken from
+the recipe alone; a hook is switched off with ``default_hooks = dict(progress=None)``.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def _defaults(*, with_validation: bool) -> dict[str, Any]:
 
 
 def _hooks() -> dict[str, Any]:
-    """Our hooks beside mmengine's RuntimeInfoHook, ParamSchedulerHook and DistSamplerSeedHook; its timer and logger go."""
+    """Our hooks, beside mmengine's RuntimeInfoHook, ParamSchedulerHook and DistSamplerSeedHook."""
     return {
         "timer": None,
         "logger": None,

@@ -15,8 +15,8 @@ from robustvision.core.training.sampling import EpochSampler
 class ResumableLoop(EpochBasedTrainLoop):
     """mmengine's loop over epochs, which starts an epoch at the batch that ``iter`` says.
 
-    The batches before it are not read. After a checkpoint of an epoch's last step, no batch is left: only the end of the
-    epoch runs, with its validation, as it would have without the interruption.
+    The batches before it are not read. After a checkpoint of an epoch's last step, no batch is left: only the end of
+    the epoch runs, with its validation, as it would have without the interruption.
 
     Args:
         runner: The runner.

@@ -1,11 +1,11 @@
 """Merge options into a recipe, and refuse what would change nothing.
 
-A path must exist in the recipe, or be a parameter of the class that the recipe names there; mmengine itself would add any
-misspelt key in silence. A number in the path is a place in a list, ``custom_hooks.0.momentum=0.001``.
+A path must exist in the recipe, or be a parameter of the class that the recipe names there; mmengine itself would add
+any misspelt key in silence. A number in the path is a place in a list, ``custom_hooks.0.momentum=0.001``.
 
-``PATH.type=package.module.Class`` puts another class in place. The parameters that the recipe gave to the old class stay
-where the new one takes them; the others are left out, with a note on stderr. ``PATH._delete_=True`` empties the place
-first, so that only the options count.
+``PATH.type=package.module.Class`` puts another class in place. The parameters that the recipe gave to the old class
+stay where the new one takes them; the others are left out, with a note on stderr. ``PATH._delete_=True`` empties the
+place first, so that only the options count.
 """
 
 from __future__ import annotations
@@ -25,9 +25,11 @@ Path = tuple[str, ...]
 
 # What a recipe may hold beside the sections that it has: the rest of what mmengine's Runner reads.
 _SECTIONS = frozenset(
-    "activation_checkpointing auto_scale_lr channels_last compile custom_hooks env_cfg find_unused_parameters load_from "
-    "model_wrapper_cfg param_scheduler sync_bn test_cfg test_dataloader test_evaluator val_cfg val_dataloader "
-    "val_evaluator".split()
+    {
+        *("activation_checkpointing", "auto_scale_lr", "channels_last", "compile", "custom_hooks", "env_cfg"),
+        *("find_unused_parameters", "load_from", "model_wrapper_cfg", "param_scheduler", "sync_bn"),
+        *("val_cfg", "val_dataloader", "val_evaluator", "test_cfg", "test_dataloader", "test_evaluator"),
+    }
 )
 _LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
 
@@ -92,7 +94,7 @@ class _Merge:
             return
         if not isinstance(place, dict):
             raise InputError(f"{_name(path)}: {where} is {place!r} in the recipe, with nothing below it")
-        is_free = "type" not in place and any(place is other for _, other in self.emptied)
+        is_free = not _names_class(place.get("type")) and any(place is other for _, other in self.emptied)
         if part in place or is_free:
             return
         known, takes_any = _parameters_at(place, where)
@@ -134,7 +136,7 @@ class _Merge:
         old = place.get("type")
         if not isinstance(value, str):
             raise InputError(f"{option}={value}: expected the dotted path of a class, such as torch.optim.SGD")
-        if "." not in value and (old is None or (isinstance(old, str) and "." not in old)):
+        if "." not in value and not _names_class(old):
             place["type"] = value  # a word that names no class, such as clip_grad's type
             return
         place["type"] = find_class(value, option)
@@ -165,10 +167,15 @@ def _parameters_at(place: dict[str, Any], where: str) -> tuple[frozenset[str], b
         more = more | {"constructor", "paramwise_cfg"}
     elif "hooks" in where:
         more = more | {"priority"}
-    if named is None or (isinstance(named, str) and "." not in named):
+    if not _names_class(named):
         return frozenset(), False
     known, takes_any = parameters_of(build_class(named))
     return known | more, takes_any
+
+
+def _names_class(value: Any) -> bool:
+    """Whether a ``type`` is a class, not a word such as that of ``clip_grad``."""
+    return value is not None and not (isinstance(value, str) and "." not in value)
 
 
 def _name(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""``--cfg-options``: values by dotted path, as they stand on a command line. :mod:`.merging` puts them into a recipe."""
+"""``--cfg-options``: values by dotted path, as on a command line; :mod:`.merging` puts them into a recipe."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ _WORDS = {"true": True, "false": False, "none": None, "null": None}
 def parse_cfg_options(options: Iterable[str]) -> dict[str, Any]:
     """Read ``path=value`` pairs.
 
-    Values are Python literals: numbers (``1e-3``), lists, tuples, dicts, quoted strings. ``true``, ``false`` and ``none``
-    count in any case, also inside brackets, and so do bare words, which are strings.
+    Values are Python literals: numbers (``1e-3``), lists, tuples, dicts, quoted strings. ``true``, ``false`` and
+    ``none`` count in any case, also inside brackets, and so do bare words, which are strings.
 
     Args:
         options: What stood on the command line, such as ``["train_cfg.max_epochs=3"]``.

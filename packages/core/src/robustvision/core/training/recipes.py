@@ -41,7 +41,8 @@ def load_recipe(
     """Read a recipe, complete it with the shared defaults, and change it by options.
 
     Args:
-        name_or_path: A recipe's name, or the path of a ``.py`` file. A file is Python code and is run: do not load files
+        name_or_path: A recipe's name, or the path of a ``.py`` file. A file is Python code and is run: do not load
+        files
             of people whom you would not let run code.
         package: Where names are looked up, such as ``robustvision.face``.
         cfg_options: ``{"train_cfg.max_epochs": 3}``, or ``["train_cfg.max_epochs=3"]`` as on a command line.
@@ -92,8 +93,8 @@ def _find(name_or_path: str | Path, package: str | None) -> Path:
 def _read(path: Path) -> Config:
     try:
         return Config.fromfile(str(path), format_python_code=False)
-    except (OSError, SyntaxError, ValueError, TypeError, KeyError, NameError, ImportError, AssertionError) as error:
-        raise InputError(f"the recipe {path} cannot be read: {error}") from error
-    except RuntimeError as error:  # mmengine's placeholders raise an empty one when called
-        reason = str(error) or "imported names are placeholders here: they cannot be called or reckoned with"
+    except Exception as error:  # a recipe is code, and can raise anything
+        reason = f"{type(error).__name__}: {error}"
+        if type(error) is RuntimeError and not str(error):  # mmengine's placeholders, when called
+            reason = "imported names are placeholders while a recipe is read: they cannot be called or reckoned with"
         raise InputError(f"the recipe {path} cannot be read: {reason}") from error

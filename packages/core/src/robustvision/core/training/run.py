@@ -13,11 +13,13 @@ from typing import Any
 
 import torch.distributed as dist
 from mmengine import Config
+from torch.distributed import DistError
 
 from robustvision.core.errors import InputError, TrainingError
-from robustvision.core.training.checkpoints import BEST, find_checkpoint, find_weights, numbered_checkpoints
+from robustvision.core.training.checkpoints import BEST, find_checkpoint
 from robustvision.core.training.defaults import check_complete, with_defaults
 from robustvision.core.training.hooks.early_stop import EarlyStopHook
+from robustvision.core.training.hooks.record import RecordHook
 from robustvision.core.training.processes import (
     is_distributed,
     join_group,
@@ -25,7 +27,7 @@ from robustvision.core.training.processes import (
     on_first_process,
     resolve_device,
 )
-from robustvision.core.training.run_record import RunRecord, describe_data, read_record
+from robustvision.core.training.run_record import RunRecord
 from robustvision.core.training.runner import Runner
 from robustvision.core.training.tree import as_config, as_tree
 from robustvision.core.training.work_dir import check_space, prepare_work_dir
@@ -72,13 +74,13 @@ def train(
     """Train a recipe.
 
     The same call runs in one process, or under ``torchrun`` in many; ``batch_size`` counts a process. A run that was
-    killed goes on with ``resume=True`` as if nothing had happened: on a CPU with the same number of threads, to the last
-    bit.
+    killed goes on with ``resume=True`` as if nothing had happened: on a CPU with the same number of threads, to the
+    last bit.
 
     Args:
         recipe: From :func:`robustvision.core.training.load_recipe`, or a dict of the same form.
         work_dir: Where everything goes; new or empty, unless ``resume``.
-        seed: The seed of the weights, the order of the data, dropout, and all else that is random; at least 0.
+        seed: The seed of the weights, the order of the data, dropout, and all else that is random; below 2^32.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         resume: Go on from the newest checkpoint that can be read.
         quiet: Show nothing but errors.
@@ -99,7 +101,7 @@ def train(
         start = find_checkpoint(work_dir) if resume else None
         runner = build_runner(config, work_dir=work_dir, seed=seed, device=device, resume_from=start, quiet=quiet)
         try:
-            return _train(runner, start)
+            return _train(runner)
         finally:
             runner.close()
     finally:
@@ -121,7 +123,7 @@ def build_runner(
     Args:
         recipe: From :func:`robustvision.core.training.load_recipe`, or a dict of the same form.
         work_dir: The work folder, which is made if missing.
-        seed: The seed, at least 0.
+        seed: The seed, below 2^32.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         resume_from: The checkpoint to go on from.
         quiet: Show nothing but errors.
@@ -132,8 +134,8 @@ def build_runner(
     Raises:
         InputError: The recipe or the device cannot be used.
     """
-    if seed < 0:
-        raise InputError(f"seed is {seed}: expected at least 0")
+    if not 0 <= seed < 2**32:
+        raise InputError(f"seed is {seed}: expected 0 to 2^32 - 1")
     config = with_defaults(recipe)
     check_complete(config)
     tree = as_tree(config)
@@ -162,7 +164,7 @@ def build_runner(
 _ENGINE_HOOKS = ("runtime_info", "timer", "sampler_seed", "logger", "param_scheduler", "checkpoint")
 
 
-def _train(runner: Runner, start: Path | None) -> TrainResult:
+def _train(runner: Runner) -> TrainResult:
     started = time.perf_counter()
     keeper = runner.checkpoint_hook
 
@@ -171,19 +173,15 @@ def _train(runner: Runner, start: Path | None) -> TrainResult:
 
     on_first_process(check_disk)
     record = RunRecord(runner.work_dir, is_written=runner.rank == 0)
-    earlier = read_record(runner.work_dir) if start else {}
-    record.start(runner.recipe, seed=runner.seed, device=runner.device, processes=runner.world_size)
+    runner.register_hook(RecordHook(record))
     try:
-        if start:
-            changes = record.go_on(earlier, step=int(start.stem.removeprefix("iter_")))
-            if changes:
-                logging.getLogger("robustvision").warning("resumed with other settings: %s", "; ".join(changes))
-        record.update(data=_describe_data(runner))
         runner.train()
     except BaseException as error:
-        status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
-        _record_failure(record, status, error)
-        raise _explained(error, runner) from error
+        _record_failure(record, error)
+        explained = _explain(error, runner)
+        if explained is None:
+            raise
+        raise explained from error
     result = _collect(runner, time.perf_counter() - started)
     record.end(
         "finished",
@@ -197,27 +195,20 @@ def _train(runner: Runner, start: Path | None) -> TrainResult:
     return result
 
 
-def _describe_data(runner: Runner) -> dict[str, Any]:
-    """Read the data, by building the loops."""
-    data = {"train": describe_data(runner.train_dataloader.dataset)}
-    if runner.val_loop is not None:
-        data["val"] = describe_data(runner.val_dataloader.dataset)
-    return data
-
-
 def _collect(runner: Runner, seconds: float) -> TrainResult:
     if dist.is_initialized():
         dist.barrier()  # the first process has written everything
     keeper = runner.checkpoint_hook
     early = [hook.reason for hook in runner.hooks if isinstance(hook, EarlyStopHook)]
-    has_best = keeper.best_step is not None
     folder = Path(runner.work_dir)
+    has_best = keeper.best_step is not None and (folder / BEST).is_file()
+    last = folder / f"iter_{keeper.last_step}.pth"
     return TrainResult(
         work_dir=folder,
-        checkpoint=folder / BEST if has_best else find_weights(folder),
+        checkpoint=folder / BEST if has_best else last,
         metrics=keeper.best_metrics if has_best else keeper.last_metrics,
         best_step=keeper.best_step,
-        last_checkpoint=list(numbered_checkpoints(folder).values())[-1],
+        last_checkpoint=last,
         last_metrics=keeper.last_metrics,
         step=runner.iter,
         epoch=runner.epoch,
@@ -226,19 +217,22 @@ def _collect(runner: Runner, seconds: float) -> TrainResult:
     )
 
 
-def _record_failure(record: RunRecord, status: str, error: BaseException) -> None:
+def _record_failure(record: RunRecord, error: BaseException) -> None:
+    status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
     try:
         record.end(status, error=f"{type(error).__name__}: {error}")
     except (OSError, InputError):
         logging.getLogger("robustvision").warning("the failure could not be recorded in %s", record.path)
 
 
-def _explained(error: BaseException, runner: Runner) -> BaseException:
-    """Errors of the machine, in the words of a user."""
+def _explain(error: BaseException, runner: Runner) -> TrainingError | None:
+    """Errors of the machine, in the words of a user; None for all others."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return TrainingError(
             f"the disk of {runner.work_dir} is full: free space and go on with --resume; the checkpoints are good"
         )
-    if isinstance(error, RuntimeError) and runner.distributed and "peer" in str(error):
-        return TrainingError(f"another process of this run ended: see its own error above ({error})")
-    return error
+    is_broken_off = isinstance(error, DistError) or (isinstance(error, RuntimeError) and "peer" in str(error))
+    if runner.distributed and is_broken_off:
+        reason = str(error).partition("\n")[0]
+        return TrainingError(f"another process of this run ended: see its own error above ({reason})")
+    return None

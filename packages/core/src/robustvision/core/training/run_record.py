@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import importlib.metadata
 import json
 import platform
 import subprocess
@@ -14,24 +13,23 @@ from typing import Any
 import torch
 from mmengine import Config
 
-import robustvision.core
+from robustvision.core.evaluation import library_versions
 from robustvision.core.runtime.files import write_atomically
 from robustvision.core.training.tree import as_record, as_text
 
 RECORD = "run.json"
 CONFIG = "config.py"
 _SCHEMA = 1
-_LIBRARIES = ("torch", "torchvision", "mmengine", "numpy", "opencv-python-headless", "albumentations", "onnxruntime")
 
 
 class RunRecord:
     """The record of a run, rewritten as a whole whenever something is known.
 
-    Its fields: ``schema``, ``status`` (``running``, ``finished``, ``failed``, ``interrupted``), ``started``, ``ended``,
-    ``recipe`` (name, package, options), ``config``, ``seed``, ``device``, ``processes``, ``torch_threads`` (their number
-    changes the last digits of results), ``versions``, ``commit``, ``python``, ``platform``, ``data`` (number of samples and
-    the data set's own ``fingerprint()``), ``resumed`` (step, time and changed settings of each resume), ``metrics``,
-    ``error``.
+    Its fields: ``schema``, ``status`` (``running``, ``finished``, ``failed``, ``interrupted``), ``started``,
+    ``ended``, ``recipe`` (name, package, options), ``config``, ``seed``, ``device``, ``processes``, ``torch_threads``
+    (their number changes the last digits of results), ``versions``, ``commit``, ``platform``, ``data`` (number of
+    samples and the data set's own ``fingerprint()``), ``resumed`` (step, time and changed settings of each resume),
+    ``metrics``, ``error``.
 
     Args:
         work_dir: The work folder.
@@ -43,14 +41,17 @@ class RunRecord:
         self.is_written = is_written
         self.fields: dict[str, Any] = {}
 
-    def start(self, config: Config, *, seed: int, device: torch.device, processes: int) -> None:
-        """Record what is known before the data are read.
+    def start(
+        self, config: Config, *, seed: int, device: torch.device, processes: int, data: Mapping[str, Any]
+    ) -> None:
+        """Record what the run is made of.
 
         Args:
             config: The complete recipe.
             seed: The run's seed.
             device: The first process's device.
             processes: Their number.
+            data: What :func:`describe_data` says, by the name of the split.
         """
         if not self.is_written:
             return
@@ -67,11 +68,10 @@ class RunRecord:
             "device": _describe(device),
             "processes": processes,
             "torch_threads": torch.get_num_threads(),
-            "versions": _versions(),
+            "versions": library_versions(),
             "commit": _commit(),
-            "python": platform.python_version(),
             "platform": platform.platform(),
-            "data": {},
+            "data": data,
             "resumed": [],
             "metrics": {},
             "error": None,
@@ -104,13 +104,14 @@ class RunRecord:
         return [f"{name}: {before} -> {after}" for name, (before, after) in changed.items()]
 
     def end(self, status: str, **fields: Any) -> None:
-        """Record the end.
+        """Record the end of a run that was started.
 
         Args:
             status: ``finished``, ``failed`` or ``interrupted``.
             **fields: What else is known.
         """
-        self.update(status=status, ended=_now(), **fields)
+        if self.fields:
+            self.update(status=status, ended=_now(), **fields)
 
     def update(self, **fields: Any) -> None:
         """Record something.
@@ -162,16 +163,6 @@ def _now() -> str:
 
 def _describe(device: torch.device) -> str:
     return f"{device.type} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else device.type
-
-
-def _versions() -> dict[str, str]:
-    versions = {"robustvision": robustvision.core.__version__}
-    for name in _LIBRARIES:
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return versions
 
 
 def _commit() -> str | None:

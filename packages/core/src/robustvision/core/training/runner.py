@@ -35,18 +35,19 @@ from robustvision.core.training.tree import as_text
 class Runner(mmengine.runner.Runner):
     """mmengine's Runner with these changes.
 
-    The device is chosen by ``env_cfg["device"]``. The group of processes is formed before (:mod:`.processes`), and models
-    are wrapped for gloo too. Checkpoints hold plain values, are written completely or not at all, never with a weight that
-    is not finite, and are read without running code; what does not fit is refused. mmengine's console output, its folder a
-    run and its visualiser are off.
+    The device is chosen by ``env_cfg["device"]``. The group of processes is formed before (:mod:`.processes`), and
+    models are wrapped for gloo too. Checkpoints hold plain values, are written completely or not at all, never with a
+    weight that is not finite, and are read without running code; what does not fit is refused. mmengine's console
+    output, its folder a run and its visualiser are off.
 
-    Use :func:`robustvision.core.training.train`, or :func:`robustvision.core.training.build_runner` for a runner of your
-    own; ``close`` it after use.
+    Use :func:`robustvision.core.training.train`, or :func:`robustvision.core.training.build_runner` for a runner of
+    your own; ``close`` it after use.
     """
 
     device: torch.device
     recipe: Config
     """The complete recipe, without what belongs to this run alone; :func:`.build_runner` sets it."""
+    _infinite_buffers: frozenset[str] | set[str] = frozenset()
 
     @property
     def recipe_name(self) -> str:
@@ -68,8 +69,8 @@ class Runner(mmengine.runner.Runner):
     def close(self) -> None:
         """End the workers, close the hooks' files, give the terminal back, and drop what mmengine keeps in globals.
 
-        A loader's workers must end here: when the garbage collector finds loader and runner in a ring, it takes the queues
-        first, and then waits five seconds for every worker.
+        A loader's workers must end here: when the garbage collector finds loader and runner in a ring, it takes the
+        queues first, and then waits five seconds for every worker.
         """
         for loop in (self._train_loop, self._val_loop, self._test_loop):
             workers = getattr(getattr(loop, "dataloader", None), "_iterator", None)
@@ -140,6 +141,14 @@ class Runner(mmengine.runner.Runner):
             dataloader.setdefault("pin_memory", torch.cuda.is_available())
         return mmengine.runner.Runner.build_dataloader(dataloader, seed, diff_rank_seed)
 
+    def build_evaluator(self, evaluator: Any) -> Any:
+        """mmengine's, whose processes exchange results in the work folder instead of the current one."""
+        built = super().build_evaluator(evaluator)
+        for metric in built.metrics:
+            if metric.collect_device == "cpu" and metric.collect_dir is None:
+                metric.collect_dir = str(Path(self.work_dir) / ".collected")
+        return built
+
     # --- checkpoints ------------------------------------------------------------------------------------------------
 
     @master_only
@@ -198,8 +207,9 @@ class Runner(mmengine.runner.Runner):
             if names:
                 listed = ", ".join(sorted(names)[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
                 raise TrainingError(
-                    f"after step {checkpoint['meta']['iter']} weights are not finite ({part}: {listed}): {filename} was "
-                    "not written, and the checkpoints before it are good. Lower the learning rate, or clip the gradients"
+                    f"after step {checkpoint['meta']['iter']} weights are not finite ({part}: {listed}): {filename} "
+                    "was not written, and the checkpoints before it are good. Lower the learning rate, or clip the "
+                    "gradients"
                 )
 
     def load_checkpoint(
@@ -285,8 +295,8 @@ class Runner(mmengine.runner.Runner):
         with contextlib.suppress(StopIteration):
             return next(hook for hook in self.hooks if isinstance(hook, CheckpointHook))
         raise InputError(
-            "default_hooks.checkpoint is no robustvision.core.training.hooks.CheckpointHook: training needs that one to "
-            "be resumable. Leave `type` out, and set interval, max_keep_ckpts, save_best and rule"
+            "default_hooks.checkpoint is no robustvision.core.training.hooks.CheckpointHook: training needs that one "
+            "to be resumable. Leave `type` out, and set interval, max_keep_ckpts, save_best and rule"
         )
 
 

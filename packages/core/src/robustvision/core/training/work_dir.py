@@ -11,6 +11,7 @@ from robustvision.core.errors import InputError
 from robustvision.core.runtime.files import write_atomically
 from robustvision.core.training.checkpoints import numbered_checkpoints
 
+_PROBES = ("probe.tmp", ".probe-")  # files of this check, perhaps of another process
 _SLACK = 16 * 2**20  # logs, and what else writes to the disk
 
 
@@ -29,16 +30,16 @@ def prepare_work_dir(work_dir: str | Path, *, resume: bool) -> None:
         raise InputError(f"nothing to resume: there is no folder {folder}. Start anew, without --resume")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        held = sorted(file.name for file in folder.iterdir())
+        held = sorted(file.name for file in folder.iterdir() if not file.name.startswith(_PROBES))
     except OSError as error:
         reason = error.strerror or str(error)
         raise InputError(f"cannot use {folder} as the work folder ({reason}): choose another one") from error
     if held and not resume:
         raise InputError(_occupied(folder, held))
     try:
-        with write_atomically(folder / "probe.tmp") as probe:
+        with write_atomically(folder / _PROBES[0]) as probe:
             probe.write_bytes(bytes(4096))
-        (folder / "probe.tmp").unlink()
+        (folder / _PROBES[0]).unlink(missing_ok=True)
     except OSError as error:
         reason = error.strerror or str(error)
         raise InputError(

@@ -6,8 +6,8 @@ The sample is a dict, as mmengine's contract asks:
 - ``"label"``: int, 0 <= label < num_classes, what training is told;
 - ``"index"``: int, place in the data set; the truth about it is in the data set's ``clean_labels`` and ``is_noisy``.
 
-``FaceDataset`` wraps a source (``FaceArrays`` in memory, ``FaceFiles`` on disk, ``SyntheticFaces``) and augments without
-a state. ``check`` says what is wrong with a folder or a list before a training run does.
+``FaceDataset`` wraps a source (``FaceArrays`` in memory, ``FaceFiles`` on disk, ``SyntheticFaces``) and augments
+without a state. ``check`` says what is wrong with a folder or a list before a training run does.
 """
 
 from robustvision.core.lazy import attach_stub

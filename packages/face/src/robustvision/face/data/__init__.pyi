@@ -1,6 +1,13 @@
-from .build import file_dataset as file_dataset
-from .build import read_faces as read_faces
+from .build import files_dataset as files_dataset
 from .build import synthetic_dataset as synthetic_dataset
+from .check import Finding as Finding
+from .check import check as check
 from .dataset import FaceDataset as FaceDataset
+from .files import FaceFiles as FaceFiles
+from .files import read_folder as read_folder
+from .files import read_list as read_list
+from .lists import Pairs as Pairs
+from .lists import read_landmarks as read_landmarks
+from .lists import read_pairs as read_pairs
 from .source import FaceArrays as FaceArrays
 from .source import FaceSource as FaceSource

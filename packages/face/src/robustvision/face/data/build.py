@@ -116,3 +116,39 @@ def read_faces(source: str | Path, *, landmarks: str | Path | None = None) -> Fa
     """
     read = read_folder if Path(source).is_dir() else read_list
     return read(source, landmarks=landmarks)
+
+
+def files_dataset(
+    path: str | Path,
+    *,
+    root: str | Path | None = None,
+    landmarks: str | Path | None = None,
+    num_classes: int | None = None,
+    flip: float = 0.5,
+    noise: LabelNoise | dict[str, float] | None = None,
+    noise_seed: int = 0,
+    augmentation_seed: int = 0,
+) -> FaceDataset:
+    """Open a data set on disk: a folder with one folder an identity, or a list of paths and labels.
+
+    Args:
+        path: The folder or the list.
+        root: The folder to which a list's paths are relative; the list's own where None.
+        landmarks: A CSV file with five landmarks an image, for photos that are not aligned yet.
+        num_classes: Number of identities of a list; one more than its largest label where None.
+        flip: Probability of a horizontal flip; 0 for evaluation.
+        noise: Label noise to add, a ``LabelNoise`` or its fields, such as ``{"flip": 0.4}``.
+        noise_seed: Seed of the label noise.
+        augmentation_seed: Seed of the flips.
+
+    Returns:
+        The data set.
+
+    Raises:
+        InputError: What ``read_folder`` and ``read_list`` refuse.
+    """
+    if Path(path).is_dir():
+        files = read_folder(path, landmarks=landmarks)
+    else:
+        files = read_list(path, root=root, num_classes=num_classes, landmarks=landmarks)
+    return FaceDataset(files, flip=flip, noise=noise, noise_seed=noise_seed, seed=augmentation_seed)

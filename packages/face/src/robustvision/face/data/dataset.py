@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import numpy as np
@@ -43,6 +44,7 @@ class FaceDataset(Dataset):
         if not 0 <= flip <= 1:
             raise InputError(f"flip is {flip}; expected a probability")
         self.source, self.flip, self.seed = source, flip, seed
+        self._fingerprint: str | None = None
         self.labels, self.clean_labels, self.num_classes = source.labels, source.clean_labels, source.num_classes
         if noise is not None:
             recipe = noise if isinstance(noise, LabelNoise) else LabelNoise(**noise)
@@ -63,11 +65,11 @@ class FaceDataset(Dataset):
 
     def fingerprint(self) -> str:
         """Return a hash that changes when the images or the labels do."""
-        import hashlib
-
-        digest = hashlib.sha256(self.source.fingerprint().encode())
-        digest.update(np.ascontiguousarray(self.labels).data)
-        return digest.hexdigest()[:16]
+        if self._fingerprint is None:  # it is asked for at every checkpoint
+            digest = hashlib.sha256(self.source.fingerprint().encode())
+            digest.update(np.ascontiguousarray(self.labels).data)
+            self._fingerprint = digest.hexdigest()[:16]
+        return self._fingerprint
 
     def __len__(self) -> int:
         return len(self.source)

@@ -1,4 +1,4 @@
-"""Face images on disk, by an identity-per-folder tree or by a list; read and aligned when asked for. No torch in here."""
+"""Face images on disk, by an identity-per-folder tree or a list; read and aligned when asked for. No torch in here."""
 
 from __future__ import annotations
 

@@ -152,8 +152,8 @@ def read_pairs(path: str | Path) -> Pairs:
     if not same.any() or same.all():
         kind = "of one person" if same.any() else "of two persons"
         raise InputError(f"{path}: all {len(found)} pairs are {kind}; verification needs both kinds")
-    first, second = (np.array([pair[place] for pair in found], np.int64) for place in (0, 1))
-    return Pairs(tuple(places), first, second, same)
+    sides = np.array([pair[:2] for pair in found], np.int64)
+    return Pairs(tuple(places), sides[:, 0], sides[:, 1], same)
 
 
 def _lines(path: str | Path, *, keep_all: bool = False) -> Iterator[tuple[int, str]]:

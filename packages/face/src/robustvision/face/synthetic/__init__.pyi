@@ -8,3 +8,4 @@ from .render import render_scene as render_scene
 from .source import GENERATOR_VERSION as GENERATOR_VERSION
 from .source import SyntheticFaces as SyntheticFaces
 from .source import sample_identity as sample_identity
+from .tree import synthesize as synthesize

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+
 import numpy as np
 import numpy.typing as npt
 
@@ -33,7 +34,7 @@ def take_picture(
         exposed = cv2.resize(exposed, small, interpolation=cv2.INTER_AREA)
         exposed = cv2.resize(exposed, (width, height), interpolation=cv2.INTER_LINEAR)
     if nuisance.blur_px * pixel > 0.25:
-        exposed = cv2.GaussianBlur(exposed, None, nuisance.blur_px * pixel)
+        exposed = cv2.GaussianBlur(exposed, (0, 0), nuisance.blur_px * pixel)
     if nuisance.motion_px * pixel > 1:
         exposed = cv2.filter2D(exposed, -1, _motion_kernel(nuisance.motion_px * pixel, nuisance.motion_rad))
     grain = np.float32(nuisance.noise) * rng.standard_normal((height, width, 1), dtype=np.float32)
@@ -62,8 +63,8 @@ def _motion_kernel(length_px: float, angle_rad: float) -> npt.NDArray[np.float32
     half = math.ceil(length_px / 2)
     kernel = np.zeros((2 * half + 1, 2 * half + 1), np.float32)
     x, y = length_px / 2 * math.cos(angle_rad), length_px / 2 * math.sin(angle_rad)
-    ends = [(round((half - x) * 16), round((half - y) * 16)), (round((half + x) * 16), round((half + y) * 16))]
-    cv2.line(kernel, *ends, 1.0, 1, cv2.LINE_8, 4)
+    start, end = (round((half - x) * 16), round((half - y) * 16)), (round((half + x) * 16), round((half + y) * 16))
+    cv2.line(kernel, start, end, 1.0, 1, cv2.LINE_8, 4)
     return kernel / kernel.sum()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -67,42 +68,45 @@ class Nuisance:
         Returns:
             The circumstances.
         """
-        normal, uniform = rng.standard_normal, rng.uniform
-        quality = float(1 - min(strength, 1.0) * uniform(0, 1))
-        bad = 1 - quality
-        azimuth, elevation = strength * normal() * 0.75, strength * normal() * 0.45 - 0.25
-        azimuth, elevation = float(np.clip(azimuth, -1.3, 1.3)), float(np.clip(elevation, -1.1, 0.9))
-        chances = (("glasses", 0.14), ("sunglasses", 0.05), ("mask", 0.06), ("cap", 0.12), ("fringe", 0.12))
-        worn = frozenset(name for name, chance in chances if uniform() < chance * strength)
-        shift = strength * 1.2 * normal(2)
+        uniform = rng.uniform
+
+        def normal(deviation: float, limit: float = np.inf) -> float:
+            return float(np.clip(strength * deviation * rng.standard_normal(), -limit, limit))
+
+        def happens(chance: float) -> bool:
+            return bool(uniform() < chance * strength)
+
+        bad = 1.0 if unidentifiable else min(strength, 1.0) * float(uniform() ** 1.5)
+        azimuth, elevation = normal(0.60, 1.3), normal(0.35, 0.8) - 0.25
+        chances = {"glasses": 0.10, "sunglasses": 0.03, "mask": 0.04, "cap": 0.08, "fringe": 0.08}
         return cls(
-            yaw_rad=float(np.clip(strength * 0.32 * normal(), -0.75, 0.75)),
-            pitch_rad=float(np.clip(strength * 0.16 * normal(), -0.40, 0.40)),
-            jitter=(float(shift[0]), float(shift[1]), float(strength * 0.025 * normal()), strength * 0.03 * normal()),
-            mouth_open=float(max(0.0, strength * (0.8 * normal() - 0.3))),
-            smile=float(np.clip(strength * 0.5 * normal(), -1, 1)),
-            brow_raise=float(np.clip(strength * 0.5 * normal(), -1, 1)),
-            eyes_closed=float(np.clip(strength * (0.30 * normal() + 0.05), 0, 0.95)),
-            gaze_s=float(np.clip(strength * 0.4 * normal(), -1, 1)),
-            gaze_t=float(np.clip(strength * 0.3 * normal(), -1, 1)),
+            yaw_rad=normal(0.21, 0.75),
+            pitch_rad=normal(0.10, 0.40),
+            jitter=(normal(0.8), normal(0.8), normal(0.016), normal(0.02)),
+            mouth_open=max(0.0, normal(0.5) - 0.15),
+            smile=normal(0.35, 1),
+            brow_raise=normal(0.35, 1),
+            eyes_closed=min(max(normal(0.2), 0.0), 0.95),
+            gaze_s=normal(0.3, 1),
+            gaze_t=normal(0.2, 1),
             light=(
-                float(np.sin(azimuth) * np.cos(elevation)),
-                float(np.sin(elevation)),
-                float(np.cos(azimuth) * np.cos(elevation)),
+                math.sin(azimuth) * math.cos(elevation),
+                math.sin(elevation),
+                math.cos(azimuth) * math.cos(elevation),
             ),
-            ambient=float(uniform(0.25, 0.75)) if strength else 0.5,
-            gain=float(np.exp(strength * 0.28 * normal())),
-            gamma=float(np.exp(strength * 0.22 * normal())),
-            cast=tuple(np.exp(strength * 0.11 * normal(3)).tolist()),
-            worn=worn,
-            occluder=bool(uniform() < 0.12 * strength),
-            glare=float(uniform(0.3, 0.9)) if uniform() < 0.10 * strength else 0.0,
-            quality=0.0 if unidentifiable else quality,
-            resolution=0.08 if unidentifiable else float(1 - 0.68 * bad**2),
-            blur_px=float(uniform(9, 14)) if unidentifiable else float(1.3 * bad * uniform(0.3, 1)),
-            motion_px=float(5 * bad * uniform()) if uniform() < 0.3 else 0.0,
+            ambient=float(uniform(0.3, 0.75)) if strength else 0.5,
+            gain=math.exp(normal(0.22)),
+            gamma=math.exp(normal(0.17)),
+            cast=(math.exp(normal(0.09)), math.exp(normal(0.09)), math.exp(normal(0.09))),
+            worn=frozenset(name for name, chance in chances.items() if happens(chance)),
+            occluder=happens(0.08),
+            glare=float(uniform(0.3, 0.9)) if happens(0.07) else 0.0,
+            quality=1 - bad,
+            resolution=0.08 if unidentifiable else 1 - 0.6 * bad**2,
+            blur_px=float(uniform(9, 14)) if unidentifiable else 1.2 * bad * float(uniform(0.3, 1)),
+            motion_px=5 * bad * float(uniform()) if happens(0.3) else 0.0,
             motion_rad=float(uniform(0, np.pi)),
-            noise=float(1 + 13 * bad * uniform()),
-            jpeg=int(round(95 - 70 * bad * uniform(0.3, 1))),
+            noise=1 + 12 * bad * float(uniform()),
+            jpeg=round(95 - 70 * bad * float(uniform(0.3, 1))),
             look_seed=int(rng.integers(2**31)),
         )

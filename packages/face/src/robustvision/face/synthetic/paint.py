@@ -1,6 +1,7 @@
 """The colours of a head on its chart: what stays (skin, hair, marks) and what moves with the expression."""
 
 from __future__ import annotations
+
 import numpy as np
 import numpy.typing as npt
 
@@ -73,9 +74,10 @@ def base_chart(identity: Identity, height: Array) -> Picture:
     _blend(skin, _beard(traits, axis, rng), identity.hair * 0.9)
     strands = cv2.resize(_normal(rng, 10, 70), (_COARSE, _COARSE), interpolation=cv2.INTER_LINEAR)
     _blend(skin, _hair(traits, s, t, rng), identity.hair * (1 + 0.16 * strands[..., None]))
-    chart = cv2.resize(np.clip(skin, 0, 255).astype(np.uint8), (CHART_PX, CHART_PX), interpolation=cv2.INTER_LINEAR)
+    coarse = np.clip(skin, 0, 255).astype(np.uint8)
+    chart = cv2.resize(coarse, (CHART_PX, CHART_PX), interpolation=cv2.INTER_LINEAR).astype(np.uint8, copy=False)
     _paint_marks(chart, identity, rng)
-    occlusion = np.clip(1 + 3.2 * (height - cv2.GaussianBlur(height, None, 3)), 0.72, 1.10)
+    occlusion = np.clip(1 + 3.2 * (height - cv2.GaussianBlur(height, (0, 0), 3)), 0.72, 1.10)
     occlusion = cv2.resize(occlusion, (CHART_PX, CHART_PX), interpolation=cv2.INTER_LINEAR)
     return cv2.convertScaleAbs(chart * occlusion[..., None])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 
@@ -44,32 +45,22 @@ def draw_body(
 ) -> None:
     """Draw what lies behind the face: long hair, ears, neck and clothes."""
     traits = identity.traits
-    width, depth = traits.head_width, traits.head_depth
+    width = traits.head_width
     shade = nuisance.ambient + 0.75 * (1 - nuisance.ambient) * max(nuisance.light[2], 0.2)
     around = np.linspace(0, 2 * np.pi, 25)
     circle = np.stack([np.cos(around), np.sin(around), np.zeros(25)], axis=1)
     if traits.hair_length > 0:
-        size = np.array([width * 1.14, 0.85 + 0.28 * traits.hair_length, 0])
-        _fill(
-            picture,
-            project(circle * size + np.array([0, 0.15 * traits.hair_length, -0.25])),
-            identity.hair * shade * 0.8,
-        )
+        locks = circle * np.array([width * 1.14, 0.85 + 0.28 * traits.hair_length, 0])
+        _fill(picture, project(locks + np.array([0, 0.15 * traits.hair_length, -0.25])), identity.hair * shade * 0.8)
     neck = np.array([[-0.42, 0.45, -0.2], [0.42, 0.45, -0.2], [0.46, 1.7, -0.25], [-0.46, 1.7, -0.25]])
     neck[:, 0] *= width / 0.72
     _fill(picture, project(neck), identity.skin * shade * 0.74)
     cloth = rng.uniform(15, 240, 3) * shade
     collar = rng.uniform(1.15, 1.35)
-    body = np.array(
-        [
-            [-0.5, collar, -0.1],
-            [0, collar + rng.uniform(0, 0.35), 0.1],
-            [0.5, collar, -0.1],
-            [1.5, 1.75, -0.3],
-            [1.8, 4, -0.3],
-        ]
-    )
-    _fill(picture, project(np.concatenate([body, [[-1.8, 4, -0.3], [-1.5, 1.75, -0.3]]])), cloth)
+    dip = collar + rng.uniform(0, 0.35)
+    right = [[0.5, collar, -0.1], [1.5, 1.75, -0.3], [1.8, 4, -0.3]]
+    left = [[-1.8, 4, -0.3], [-1.5, 1.75, -0.3], [-0.5, collar, -0.1]]
+    _fill(picture, project(np.array([[0, dip, 0.1], *right, *left])), cloth)
     for side in (-1, 1):
         ear = circle[:, [2, 1, 0]] * np.array([0, 0.19, 0.11]) + np.array([side * width * 0.99, 0.10, 0])
         ear[:, 0] += side * 0.06 * np.cos(around)
@@ -103,9 +94,11 @@ def draw_glasses(
         lens = project(eye + outline + np.array([side * 0.02, 0.02, 0]))
         if "sunglasses" in nuisance.worn:
             _fill(picture, lens, rng.uniform(5, 50, 3))
-        temple = project(np.array([eye + (side * 0.23, 0, 0), (side * traits.head_width, -0.02, 0.1)]))
+        hinge = eye + np.array([side * 0.23, 0, 0])
+        temple = project(np.array([hinge, [side * traits.head_width, -0.02, 0.1]]))
         cv2.polylines(picture, [_px(lens), _px(temple)], False, frame.tolist(), thickness, cv2.LINE_8, _SHIFT)
-    bridge = project(np.array([eyes[0] + (0.20, 0, 0), eyes.mean(0) + (0, -0.03, 0.03), eyes[1] - (0.20, 0, 0)]))
+    inner, middle = np.array([0.20, 0, 0]), eyes.mean(0) + np.array([0, -0.03, 0.03])
+    bridge = project(np.array([eyes[0] + inner, middle, eyes[1] - inner]))
     cv2.polylines(picture, [_px(bridge)], False, frame.tolist(), thickness, cv2.LINE_8, _SHIFT)
 
 

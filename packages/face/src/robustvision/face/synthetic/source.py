@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -14,11 +16,12 @@ import numpy.typing as npt
 from robustvision.core.data import OUTSIDE, LabelNoise, NoisyLabels
 from robustvision.core.errors import InputError
 from robustvision.core.runtime.files import write_atomically
+from robustvision.core.runtime.opencv import cv2
 from robustvision.core.runtime.parallel import run_ordered
 from robustvision.face.data.source import CROP_PX, Crop, FaceArrays
 from robustvision.face.synthetic.identity import Identity
 from robustvision.face.synthetic.nuisance import Nuisance
-from robustvision.face.synthetic.render import Rendered, render_face
+from robustvision.face.synthetic.render import Rendered, render_face, render_scene
 
 GENERATOR_VERSION = 1
 """Raised whenever the same parameters give other pictures."""
@@ -158,6 +161,19 @@ class SyntheticFaces:
         """Render one picture with its landmarks."""
         return render_face(self.identity(index), self.nuisance(index), CROP_PX)
 
+    def scene(self, index: int) -> Rendered:
+        """Render one picture as a photo that still has to be aligned, 240 x 320, with its landmarks."""
+        who = int(self.identities[index])
+        rng = np.random.default_rng([_stream(self.split), self.seed, who, index - int(self._firsts[who]), 4])
+        eye_distance = rng.uniform(22, 50)
+        return render_scene(
+            self.identity(index),
+            self.nuisance(index),
+            eye_distance_px=eye_distance,
+            roll_rad=float(np.clip(0.25 * self.strength * rng.standard_normal(), -0.8, 0.8)),
+            centre=(rng.uniform(1.6, 320 / eye_distance - 1.6) * eye_distance, 120 + rng.uniform(-20, 20)),
+        )
+
     def image(self, index: int) -> Crop:
         """Render one picture, [112, 112, 3] uint8, RGB."""
         return self.render(index).image
@@ -195,9 +211,11 @@ class SyntheticFaces:
         folder = Path(cache_dir)
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"faces-{key}.npz"
-        if path.exists():
-            with np.load(path) as stored:
-                return stored["images"], stored["landmarks"], stored["quality"]
+        with (
+            suppress(OSError, ValueError, KeyError, BadZipFile),
+            np.load(path) as stored,
+        ):  # a damaged file is rendered anew
+            return stored["images"], stored["landmarks"], stored["quality"]
         images, landmarks, quality = self._render_all(workers, quiet)
         with write_atomically(path) as temporary:
             np.savez(temporary, images=images, landmarks=landmarks, quality=quality)
@@ -223,7 +241,14 @@ def _render_chunk(
     faces: SyntheticFaces, indices: range
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     nuisances = [faces.nuisance(index) for index in indices]
-    pictures = [render_face(faces.identity(index), one, CROP_PX) for index, one in zip(indices, nuisances, strict=True)]
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)  # at this size a second thread costs more than it brings
+    try:
+        pictures = [
+            render_face(faces.identity(index), how, CROP_PX) for index, how in zip(indices, nuisances, strict=True)
+        ]
+    finally:
+        cv2.setNumThreads(threads)
     return (
         np.stack([picture.image for picture in pictures]),
         np.stack([picture.landmarks for picture in pictures]).astype(np.float32),

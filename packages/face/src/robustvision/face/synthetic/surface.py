@@ -9,6 +9,7 @@ the front (|s, t| < 1) and some of the sides. Chart maps are square images over 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 
@@ -70,9 +71,9 @@ def relief(traits: Traits) -> Array:
     total += bump(0.035, 0, traits.mouth_t, traits.mouth_width_s, 0.07)
     total -= bump(0.02, 0, traits.mouth_t + 0.10, 0.13, 0.03)
     total += bump(0.06 + traits.chin_length, 0, 0.66, traits.chin_width, 0.16)
-    total += pair(traits.jaw_width, 0.66, 0.46, 0.20, 0.24)
-    total += bump(traits.hair_volume, 0, -0.95, 0.9, 0.50)
-    total += pair(0.5 * traits.hair_volume, 0.95, -0.35, 0.25, 0.40)
+    total += pair(traits.jaw_width + 0.02, 0.60, 0.48, 0.22, 0.24)
+    total += pair(0.05 + 0.6 * traits.hair_volume, 0.66, -0.58, 0.36, 0.36)  # a skull is no egg
+    total += bump(0.6 * traits.hair_volume, 0, -0.85, 0.5, 0.35)
     return total.astype(np.float32)
 
 

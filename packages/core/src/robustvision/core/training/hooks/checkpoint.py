@@ -47,24 +47,29 @@ class CheckpointHook(Hook):
     ) -> None:
         if max_keep_ckpts < 2 or (interval is not None and interval < 1):
             raise InputError(
-                f"the checkpoint hook has interval {interval} and max_keep_ckpts {max_keep_ckpts}: expected an interval "
-                "of at least 1, and at least 2 files"
+                f"the checkpoint hook has interval {interval} and max_keep_ckpts {max_keep_ckpts}: expected an "
+                "interval of at least 1, and at least 2 files"
             )
         self.interval = interval
         self.max_keep_ckpts = max_keep_ckpts
         self.score = BestScore(save_best, rule) if save_best else None
+        self.last_step = 0
         self.best_step: int | None = None
         self.best_metrics: dict[str, float] = {}
         self.last_metrics: dict[str, float] = {}
 
-    def before_train(self, runner: Any) -> None:
-        """Remove what a killed writer left behind.
+    def before_run(self, runner: Any) -> None:
+        """Refuse a run that could never have a best checkpoint.
 
         Raises:
             InputError: A best checkpoint is asked for, but the recipe has no validation.
         """
         if self.score is not None and runner.val_loop is None:
             raise InputError(f"save_best={self.score.metric}, but the recipe has no val_dataloader and val_evaluator")
+
+    def before_train(self, runner: Any) -> None:
+        """Remove what a killed writer left behind."""
+        self.last_step = runner.iter
         if is_main_process():
             for name in ("iter_*", "best"):
                 for left_over in Path(runner.work_dir).glob(f".{name}-????????.pth"):
@@ -76,6 +81,7 @@ class CheckpointHook(Hook):
         if not self._is_due(runner, step):
             return
         runner.save_checkpoint(runner.work_dir, f"iter_{step}.pth", meta={"epoch": runner.epoch, "iter": step})
+        self.last_step = step
         if is_main_process():
             numbered = numbered_checkpoints(runner.work_dir)
             written = [

@@ -21,12 +21,13 @@ LOG = "log.jsonl"
 class JsonLogHook(Hook):
     """Write ``log.jsonl``.
 
-    A training step: ``{"kind": "train", "epoch": 1, "step": 12, "lr": 0.1, "loss": 0.3, ..., "seconds": 0.21}``, with every
-    scalar that the model returned or put into mmengine's message hub; a validation has the kind ``val`` and its metrics.
-    ``seconds`` is the time since the line before, without what lies between. Epochs and steps count from 1. What is not
-    finite is null, since JSON has no NaN. A resumed run drops the lines after its checkpoint and goes on.
+    A training step: ``{"kind": "train", "epoch": 1, "step": 12, "lr": 0.1, "loss": 0.3, ..., "seconds": 0.21}``, with
+    every scalar that the model returned or put into mmengine's message hub; a validation has the kind ``val`` and its
+    metrics. ``seconds`` is the time since the line before, without what lies between. Epochs and steps count from 1.
+    What is not finite is null, since JSON has no NaN. A resumed run drops the lines after its checkpoint and goes on.
 
-    The message hub is emptied each step: mmengine would keep every value of the run in memory, and copy it all each step.
+    The message hub is emptied each step: mmengine would keep every value of the run in memory, and copy it all each
+    step.
 
     Args:
         interval: Write every so many steps, and the last.

@@ -14,8 +14,8 @@ from robustvision.core.errors import TrainingError
 class LossGuardHook(Hook):
     """Stop when the loss is NaN or infinite.
 
-    The optimiser has stepped by then, so the weights may be broken; :meth:`Runner.save_checkpoint` refuses to write such
-    weights, and the last checkpoint stays good.
+    The optimiser has stepped by then, so the weights may be broken; :meth:`Runner.save_checkpoint` refuses to write
+    such weights, and the last checkpoint stays good.
     """
 
     priority = "VERY_HIGH"
@@ -32,9 +32,9 @@ class LossGuardHook(Hook):
         values = ", ".join(f"{name}={value:g}" for name, value in losses.items())
         rate = runner.optim_wrapper.get_lr()["lr"][0]
         raise TrainingError(
-            f"the loss is not finite at step {runner.iter + 1} (epoch {runner.epoch + 1}): {values}{_samples(data_batch)}. "
-            f"Nothing was written in this step. Lower the learning rate (now {rate:g}), clip the gradients "
-            "(optim_wrapper.clip_grad.max_norm=1), or look at these samples"
+            f"the loss is not finite at step {runner.iter + 1} (epoch {runner.epoch + 1}): "
+            f"{values}{_samples(data_batch)}. Nothing was saved in this step. Lower the learning rate (now {rate:g}), "
+            "clip the gradients (optim_wrapper.clip_grad.max_norm=1), or look at these samples"
         )
 
 

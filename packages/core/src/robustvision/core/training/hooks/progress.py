@@ -14,6 +14,7 @@ from mmengine.hooks import Hook
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from robustvision.core.runtime.progress import SECONDS_BETWEEN_LINES
 from robustvision.core.training.checkpoints import BEST
 from robustvision.core.training.hooks.checkpoint import CheckpointHook
 from robustvision.core.training.hooks.early_stop import EarlyStopHook
@@ -28,7 +29,7 @@ class ProgressHook(Hook):
 
     priority = "LOWEST"
 
-    def __init__(self, interval_s: float = 20.0) -> None:
+    def __init__(self, interval_s: float = SECONDS_BETWEEN_LINES) -> None:
         self.interval_s = interval_s
         self._bar: Progress | None = None
         self._is_shown = False

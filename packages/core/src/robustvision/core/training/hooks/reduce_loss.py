@@ -12,8 +12,8 @@ from mmengine.hooks import Hook
 class ReduceLossHook(Hook):
     """Average what the model returns over all processes, before anything logs it or judges it.
 
-    So the logged curve is that of the whole batch, and a loss that is not finite in one process stops all of them in the
-    same step. A model has to return the same names in every process.
+    So the logged curve is that of the whole batch, and a loss that is not finite in one process stops all of them in
+    the same step. A model has to return the same names in every process.
     """
 
     priority = "HIGHEST"
