@@ -199,7 +199,7 @@ def test_load_from_starts_with_weights(toy, tmp_path, run):
     loaded, source = read_checkpoint(result.last_checkpoint), read_checkpoint(run.checkpoint)
     assert loaded["meta"]["iter"] == 6
     assert torch.equal(loaded["state_dict"]["head.weight"], source["state_dict"]["head.weight"])
-    assert loaded["best"]["score"] is None  # the best score of the other run is not this one's
+    assert loaded["validation"]["best_score"] is None  # the best score of the other run is not this one's
 
 
 def test_weights_that_do_not_fit_are_listed(tmp_path):

@@ -84,7 +84,7 @@ def test_resume_in_two_processes_is_bit_identical(toy, in_two, read_log, assert_
     assert "KilledError" in (killed / "error0.txt").read_text()
     in_two("killed", settings, resume=True)
     one, other = (read_checkpoint(folder / "run" / "iter_18.pth") for folder in (whole, killed))
-    for part in ("state_dict", "ema_state_dict", "optimizer", "best"):
+    for part in ("state_dict", "ema_state_dict", "optimizer", "validation"):
         assert_same(one[part], other[part], part)
     assert read_log(whole / "run") == read_log(killed / "run")
 

@@ -130,6 +130,29 @@ def test_resume_of_a_finished_run_changes_nothing(toy, tmp_path, assert_same, re
     assert again.metrics == first.metrics
 
 
+def test_an_early_stop_between_two_files(toy, tmp_path, read_log):
+    """The run still ends with a file, from which a resume stops at once, or goes on with more patience."""
+    settings = {"early_stop": True, "epochs": 5, "ema": True, "validation": True}
+
+    def run(name, resume=False, patience=2):
+        recipe = toy.recipe(checkpoint={"interval": 100, "save_best": None}, **settings)
+        recipe["custom_hooks"][-1]["patience"] = patience
+        return train(recipe, work_dir=tmp_path / name, resume=resume, quiet=True)
+
+    stopped = run("run")
+    assert stopped.stopped_early
+    assert stopped.step == 18
+    assert stopped.checkpoint == stopped.last_checkpoint == tmp_path / "run" / "iter_18.pth"
+    log = read_log(tmp_path / "run")
+    again = run("run", resume=True)
+    assert (again.stopped_early, again.step, again.metrics) == (True, 18, stopped.metrics)
+    assert read_log(tmp_path / "run") == log
+    longer, whole = run("run", resume=True, patience=50), run("whole", patience=50)
+    assert longer.step == whole.step == 30
+    assert longer.metrics == whole.metrics
+    assert read_log(tmp_path / "run") == read_log(tmp_path / "whole")
+
+
 def test_other_settings_that_would_shift_the_data_are_refused(toy, tmp_path):
     interrupt(toy, {}, tmp_path, 9)
     before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
@@ -180,6 +203,6 @@ def test_resume_after_a_real_kill(toy, tmp_path, assert_same, read_log):
     assert resumed.returncode == whole.returncode == 0, resumed.stderr + whole.stderr
     assert resumed.stdout == whole.stdout
     one, other = (read_checkpoint(tmp_path / name / "iter_18.pth") for name in ("killed", "whole"))
-    for part in ("state_dict", "ema_state_dict", "optimizer", "param_schedulers", "best"):
+    for part in ("state_dict", "ema_state_dict", "optimizer", "param_schedulers", "validation"):
         assert_same(one[part], other[part], part)
     assert read_log(tmp_path / "killed") == read_log(tmp_path / "whole")

@@ -52,7 +52,7 @@ def test_nobody_is_in_two_splits():
 def test_the_space_of_identities_is_large_and_every_trait_shows():
     """Each coordinate alone changes the plain portrait, so no trait is dead."""
     assert IDENTITY_DIMENSIONS >= 20
-    base = np.full(IDENTITY_DIMENSIONS, 1.2)
+    base = np.full(IDENTITY_DIMENSIONS, 1.9)
     portrait = render_face(Identity(base, 1), PLAIN).image
     for place, trait in enumerate(dataclasses.fields(Traits)):
         vector = base.copy()

@@ -12,7 +12,7 @@ from mmengine.registry import DATASETS
 
 from robustvision.core.errors import InputError
 from robustvision.core.report import report_training
-from robustvision.core.training import load_recipe, train
+from robustvision.core.training import load_recipe, prepare_work_dir, train
 from robustvision.face.data import FaceDataset, file_dataset, synthetic_dataset
 
 PACKAGE = "robustvision.face"
@@ -103,6 +103,7 @@ def train_face(
         InputError: The recipe, the data or the folder cannot be used.
         TrainingError: The loss or a weight is not finite.
     """
+    prepare_work_dir(work_dir, resume=resume)  # before minutes go into rendering
     config, dataset = prepare_recipe(
         recipe, data=data, val_data=val_data, landmarks=landmarks, cfg_options=cfg_options, quiet=quiet
     )

@@ -56,7 +56,7 @@ def sface_b_from_null(embedding_size: int, num_classes: int, expected_open: floa
     return angle if chance <= 0.5 else math.pi - angle
 
 
-def sface_a_from_angles(theta_y: Tensor, quantile: float = 0.05) -> Tensor:
+def sface_a_from_angles(theta_y: Tensor, quantile: float = 0.02) -> Tensor:
     """The shift ``a`` as a low quantile of the angles between samples and their own centres.
 
     Only the samples that are nearer than nearly all others are let go. A high quantile would hand the pull to the far
@@ -71,7 +71,7 @@ def sface_a_from_angles(theta_y: Tensor, quantile: float = 0.05) -> Tensor:
 
     Example:
         >>> sface_a_from_angles(torch.linspace(0.8, 1.8, 101))
-        tensor(0.8500)
+        tensor(0.8200)
     """
     theta_y = theta_y.flatten()
     return theta_y.nanquantile(quantile) if theta_y.numel() else theta_y.new_tensor(float("nan"))
@@ -116,7 +116,7 @@ class AutoSFaceLoss(SFaceLoss):
         scale: float = 64.0,
         k: float = 80.0,
         *,
-        quantile: float = 0.05,
+        quantile: float = 0.02,
         expected_open: float = 1.0,
         momentum: float = 0.01,
         push_unlabelled: bool = False,

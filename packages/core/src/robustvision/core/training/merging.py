@@ -21,7 +21,7 @@ from robustvision.core.errors import InputError
 from robustvision.core.training.classes import build_class, find_class, nearest, parameters_of, path_of
 from robustvision.core.training.tree import as_config, as_tree
 
-Path = tuple[str, ...]
+Keys = tuple[str, ...]  # the steps of a dotted path
 
 # What a recipe may hold beside the sections that it has: the rest of what mmengine's Runner reads.
 _SECTIONS = frozenset(
@@ -60,12 +60,12 @@ def merge_cfg_options(config: Config, options: Mapping[str, Any]) -> Config:
 class _Merge:
     """One merge: the tree as it changes, the paths of all options, and the places that were emptied."""
 
-    def __init__(self, tree: dict[str, Any], given: frozenset[Path]) -> None:
+    def __init__(self, tree: dict[str, Any], given: frozenset[Keys]) -> None:
         self.tree = tree
         self.given = given
-        self.emptied: list[tuple[Path, dict[str, Any]]] = []
+        self.emptied: list[tuple[Keys, dict[str, Any]]] = []
 
-    def apply(self, path: Path, value: Any) -> None:
+    def apply(self, path: Keys, value: Any) -> None:
         place: Any = self.tree
         for depth, part in enumerate(path[:-1]):
             self.check_known(place, path, depth)
@@ -85,7 +85,7 @@ class _Merge:
             old = place[step] if isinstance(place, list) else place.get(step)
             place[step] = _fit(_with_classes(value, path), old)
 
-    def check_known(self, place: Any, path: Path, depth: int) -> None:
+    def check_known(self, place: Any, path: Keys, depth: int) -> None:
         """Refuse a step that neither the recipe nor the class at that place knows."""
         part, where = path[depth], ".".join(path[:depth])
         if isinstance(place, list):
@@ -118,7 +118,7 @@ class _Merge:
         hint = f", such as {' or '.join(uses[:3])}" if uses else ""
         raise InputError(f"{_name((name,))}: a variable inside the recipe, used up by now: set what it feeds{hint}")
 
-    def empty(self, place: Any, where: Path, value: Any) -> None:
+    def empty(self, place: Any, where: Keys, value: Any) -> None:
         if not isinstance(place, dict) or not where:
             raise InputError(f"{_name((*where, '_delete_'))}: only a section below the top can be emptied")
         if value is True:
@@ -130,7 +130,7 @@ class _Merge:
             if not place:
                 raise InputError(f"{_name((*where, '_delete_'))}=True leaves nothing: add options that fill it")
 
-    def change_class(self, place: dict[str, Any], where: Path, value: Any) -> None:
+    def change_class(self, place: dict[str, Any], where: Keys, value: Any) -> None:
         """Put another class in place, with those of the old parameters that it takes."""
         option, section = _name((*where, "type")), ".".join(where)
         old = place.get("type")
@@ -178,7 +178,7 @@ def _names_class(value: Any) -> bool:
     return value is not None and not (isinstance(value, str) and "." not in value)
 
 
-def _name(path: Path) -> str:
+def _name(path: Keys) -> str:
     return f"--cfg-options {'.'.join(path)}"
 
 
@@ -186,7 +186,7 @@ def _step(place: Any, part: str) -> int | str:
     return int(part) if isinstance(place, list) else part
 
 
-def _flatten(path: Path, value: Any) -> Iterator[tuple[Path, Any]]:
+def _flatten(path: Keys, value: Any) -> Iterator[tuple[Keys, Any]]:
     if isinstance(value, Mapping) and value:
         for key, item in value.items():
             yield from _flatten((*path, str(key)), item)
@@ -194,7 +194,7 @@ def _flatten(path: Path, value: Any) -> Iterator[tuple[Path, Any]]:
         yield path, value
 
 
-def _leaves(tree: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
+def _leaves(tree: Any, path: Keys = ()) -> Iterator[tuple[Keys, Any]]:
     if isinstance(tree, dict):
         for key, value in tree.items():
             yield from _leaves(value, (*path, str(key)))
@@ -205,7 +205,7 @@ def _leaves(tree: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
         yield path, tree
 
 
-def _with_classes(value: Any, path: Path) -> Any:
+def _with_classes(value: Any, path: Keys) -> Any:
     """Turn the dotted paths of ``type`` inside a list into classes."""
     if isinstance(value, Mapping):
         return {

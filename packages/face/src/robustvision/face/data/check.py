@@ -103,7 +103,11 @@ def check(
     points = None if landmarks is None else read_landmarks(landmarks)
     same_bytes: dict[bytes, _Image] = {}
     for image in track(images, "checking images", quiet=quiet):
-        data = image.path.read_bytes()
+        try:
+            data = image.path.read_bytes()
+        except OSError as error:
+            findings.add("unreadable image", "error", image.where, str(error), "make it readable, or remove it")
+            continue
         _check_duplicate(image, hashlib.sha256(data).digest(), same_bytes, findings)
         _check_image(image, data, findings, points=points)
     _check_labels(images, source, findings)

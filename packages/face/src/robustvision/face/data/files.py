@@ -76,6 +76,32 @@ def wrong_size(width: int, height: int) -> str:
     return f"{width} x {height} px, expected an aligned crop of {CROP_PX} x {CROP_PX}: align it, or give its landmarks"
 
 
+def read_faces(
+    source: str | Path,
+    *,
+    root: str | Path | None = None,
+    num_classes: int | None = None,
+    landmarks: str | Path | None = None,
+) -> FaceFiles:
+    """Read a data set on disk, whichever of the two forms it has.
+
+    Args:
+        source: A folder with one folder an identity, see ``read_folder``, or a list, see ``read_list``.
+        root: The folder to which a list's paths are relative; the list's own where None.
+        num_classes: Number of identities of a list; one more than its largest label where None.
+        landmarks: A CSV file with five landmarks an image, for photos that are not aligned yet.
+
+    Returns:
+        The images.
+
+    Raises:
+        InputError: What ``read_folder`` and ``read_list`` refuse.
+    """
+    if Path(source).is_dir():
+        return read_folder(source, landmarks=landmarks)
+    return read_list(source, root=root, num_classes=num_classes, landmarks=landmarks)
+
+
 def read_folder(root: str | Path, *, landmarks: str | Path | None = None) -> FaceFiles:
     """Read a tree with one folder an identity; folders in the order of their names get the labels 0, 1, 2 ...
 

@@ -189,7 +189,8 @@ class SyntheticFaces:
         """Render everything.
 
         Args:
-            workers: Number of processes; as many as there are processors where None.
+            workers: Number of processes; as many as there are processors where None. A script that renders in several
+                calls this under ``if __name__ == "__main__":``.
             cache_dir: A folder in which pictures are kept for the next time; it may be shared, and is made if missing.
             quiet: No progress.
 

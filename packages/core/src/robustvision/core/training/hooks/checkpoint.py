@@ -80,15 +80,12 @@ class CheckpointHook(Hook):
         step = runner.iter + 1
         if not self._is_due(runner, step):
             return
-        runner.save_checkpoint(runner.work_dir, f"iter_{step}.pth", meta={"epoch": runner.epoch, "iter": step})
-        self.last_step = step
-        if is_main_process():
-            numbered = numbered_checkpoints(runner.work_dir)
-            written = [
-                number for number in numbered if number <= step
-            ]  # later ones are broken, or we would not be here
-            for number in written[: -self.max_keep_ckpts]:
-                numbered[number].unlink()
+        self._save(runner, step)
+
+    def after_train(self, runner: Any) -> None:
+        """Save what an early stop has left between two files."""
+        if self.last_step != runner.iter:
+            self._save(runner, runner.iter)
 
     def after_val_epoch(self, runner: Any, metrics: Mapping[str, Any] | None = None) -> None:
         """Write ``best.pth`` if the validation was the best so far.
@@ -105,17 +102,32 @@ class CheckpointHook(Hook):
 
     def before_save_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
         """Save the best score."""
-        checkpoint["best"] = {
-            "score": self.score.value if self.score else None,
-            "step": self.best_step,
-            "metrics": self.best_metrics,
+        checkpoint["validation"] = {
+            "save_best": self.score.metric if self.score else None,
+            "best_score": self.score.value if self.score else None,
+            "best_step": self.best_step,
+            "best_metrics": self.best_metrics,
+            "last_metrics": self.last_metrics,
         }
 
     def after_load_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
         """Restore it, when a run goes on."""
-        if runner.is_resuming and self.score is not None and "best" in checkpoint:
-            best = checkpoint["best"]
-            self.score.value, self.best_step, self.best_metrics = best["score"], best["step"], best["metrics"]
+        saved = checkpoint.get("validation")
+        if not runner.is_resuming or saved is None:
+            return
+        self.last_metrics = saved["last_metrics"]
+        if self.score is not None and self.score.metric == saved["save_best"]:
+            self.score.value, self.best_step = saved["best_score"], saved["best_step"]
+            self.best_metrics = saved["best_metrics"]
+
+    def _save(self, runner: Any, step: int) -> None:
+        runner.save_checkpoint(runner.work_dir, f"iter_{step}.pth", meta={"epoch": runner.epoch, "iter": step})
+        self.last_step = step
+        if is_main_process():
+            numbered = numbered_checkpoints(runner.work_dir)
+            written = [number for number in numbered if number <= step]  # a later one is broken: we resumed before it
+            for number in written[: -self.max_keep_ckpts]:
+                numbered[number].unlink()
 
     def _is_due(self, runner: Any, step: int) -> bool:
         if step == runner.max_iters:

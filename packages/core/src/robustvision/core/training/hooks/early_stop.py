@@ -43,13 +43,15 @@ class EarlyStopHook(Hook):
         """
         value = self.score.read(metrics or {})
         self.waited = 0 if self.score.update(value) else self.waited + 1
-        if self.waited < self.patience and math.isfinite(value):
-            return
-        best = "none" if self.score.value is None else f"{self.score.value:.4g}"
-        self.reason = (
-            f"{self.score.metric} {value:.4g} after {self.waited} validation(s) without a better one than {best}"
-        )
-        runner.train_loop.stop_training = True
+        if not math.isfinite(value):
+            self.waited = self.patience
+        self._stop_if_due(runner)
+
+    def _stop_if_due(self, runner: Any) -> None:
+        if self.waited >= self.patience:
+            best = "none" if self.score.value is None else f"{self.score.value:.4g}"
+            self.reason = f"{self.score.metric} has not improved on {best} for {self.waited} validation(s)"
+            runner.train_loop.stop_training = True
 
     def before_save_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
         """Save the count and the best value."""
@@ -60,3 +62,4 @@ class EarlyStopHook(Hook):
         if runner.is_resuming and "early_stop" in checkpoint:
             self.waited = checkpoint["early_stop"]["waited"]
             self.score.value = checkpoint["early_stop"]["best"]
+            self._stop_if_due(runner)

@@ -49,7 +49,7 @@ class JsonLogHook(Hook):
         """Open the log, and drop what a resumed run will write again."""
         if is_main_process():
             path = Path(runner.work_dir) / LOG
-            _keep_until(path, runner.iter)
+            _keep_until(path, runner)
             self._file = path.open("a", encoding="utf-8")
 
     def before_train_epoch(self, runner: Any) -> None:
@@ -100,18 +100,19 @@ def _is_json(value: Any) -> bool:
     return not isinstance(value, float) or math.isfinite(value)
 
 
-def _keep_until(path: Path, step: int) -> None:
+def _keep_until(path: Path, runner: Any) -> None:
     """Drop the lines of later steps, the validation that will run again, and a line torn by a kill."""
     if not path.is_file():
         return
+    ends_epoch = runner.iter == (runner.epoch + 1) * len(runner.train_dataloader)
+    last = {"train": runner.iter, "val": runner.iter - 1 if ends_epoch else runner.iter}
     kept = []
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True):
         try:
             entry = json.loads(line)
         except ValueError:
             continue
-        last = step if entry["kind"] == "train" else step - 1
-        if line.endswith("\n") and entry["step"] <= last:
+        if line.endswith("\n") and entry["step"] <= last[entry["kind"]]:
             kept.append(line)
     with write_atomically(path) as temporary:
         temporary.write_text("".join(kept), encoding="utf-8")
