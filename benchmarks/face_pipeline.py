@@ -84,7 +84,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "face.onnx"
         export_backbone(MobileFaceNet(512), path, name="benchmark", training={"trained_on": "random weights"})
-        result = {"image and landmarks to embedding": measure_calls(path), "import to first embedding": measure_starts(path)}
+        result = {
+            "image and landmarks to embedding": measure_calls(path),
+            "import to first embedding": measure_starts(path),
+        }
     for title, figures in result.items():
         print(title, *(f"{name}={value:.3f}" for name, value in figures.items()))
     arguments.out.parent.mkdir(parents=True, exist_ok=True)

@@ -238,6 +238,17 @@ def test_diagnostics_against_numpy():
     assert watch["top1"] == pytest.approx((theta.argmin(1) == y).mean())
 
 
+def test_diagnostics_do_not_depend_on_the_blocks(monkeypatch):
+    cosines, labels = random_cosines(batch=7, classes=5)
+    labels[3] = -1
+    whole = sface_diagnostics(cosines, labels)
+    monkeypatch.setattr("robustvision.core.losses.sface.BLOCK", 12)  # two rows
+    in_blocks = sface_diagnostics(cosines, labels)
+    assert whole.keys() == in_blocks.keys()
+    for name, value in whole.items():
+        torch.testing.assert_close(in_blocks[name], value)
+
+
 def test_diagnostics_leave_no_trace_in_the_graph():
     cosines, labels = random_cosines()
     cosines.requires_grad_()

@@ -129,7 +129,7 @@ def predict(
 
 
 def _without_embeddings(photo: dict[str, Any]) -> dict[str, Any]:
-    faces = {
+    faces: dict[str, Any] = {
         f"face {place}": {name: value for name, value in face.items() if name != "embedding"}
         for place, face in enumerate(photo["faces"])
     }
@@ -142,11 +142,13 @@ def synthesize(
     identities: Annotated[int, typer.Option("--identities", min=2, help="Number of people.")] = 100,
     images: Annotated[int, typer.Option("--images", min=1, help="Images a person.")] = 10,
     flip_rate: Annotated[float, typer.Option("--flip-rate", help="Share of images under a wrong label.")] = 0.0,
+    photos: Annotated[bool, typer.Option("--photos", help="Whole photos with landmarks, not aligned crops.")] = False,
     seed: Seed = 0,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Render a data set of faces to disk, one folder a person, with landmarks and the truth about its label noise."""
+    from robustvision.core.data import LabelNoise
     from robustvision.face.synthetic import synthesize as write_tree
 
     emit(
@@ -154,7 +156,8 @@ def synthesize(
             out,
             identities=identities,
             images_per_identity=images,
-            flip_rate=flip_rate,
+            noise=LabelNoise(flip=flip_rate),
+            photos=photos,
             seed=seed,
             quiet=quiet or as_json,
         ),

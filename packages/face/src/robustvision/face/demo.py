@@ -23,7 +23,7 @@ from robustvision.face.metrics import pair_scores, verification_metrics
 from robustvision.face.own_angle import own_angles
 from robustvision.face.pipeline import FaceRecognizer
 from robustvision.face.synthetic import SyntheticFaces
-from robustvision.face.training import prepare_recipe
+from robustvision.face.training import build_training_set, load_face_recipe
 
 SHOWN = ("tar@far=0.01", "tar@far=0.001", "auc", "eer", "accuracy")
 RUN_WITHOUT_TORCH = """
@@ -50,11 +50,12 @@ def run(out: Path, *, seed: int = 0, quiet: bool = False) -> DemoResult:
     """
     out.mkdir(parents=True, exist_ok=True)
     work_dir = _fresh(out / "run")
-    config, dataset = prepare_recipe("tiny", cfg_options=[f"train_dataloader.dataset.noise_seed={seed}"], quiet=quiet)
+    config = load_face_recipe("tiny", cfg_options=[f"train_dataloader.dataset.noise_seed={seed}"])
+    dataset = build_training_set(config, quiet=quiet)
     train(config, work_dir=work_dir, seed=seed, quiet=quiet)
     exported = export_run(work_dir, out / "face.onnx", quiet=quiet)
 
-    test = SyntheticFaces(100, 10, split="test", seed=seed, strength=0.6).arrays(quiet=quiet)
+    test = SyntheticFaces(100, 10, split="test", seed=seed, strength=0.4).arrays(quiet=quiet)
     recognizer = FaceRecognizer(out / "face.onnx")
     measured, embeddings = evaluate_source(recognizer, test, seed=seed, quiet=quiet)
     shipped, _ = evaluate_source(FaceRecognizer.synthetic(), test, seed=seed, quiet=quiet)

@@ -177,17 +177,17 @@ def evaluate_face(
     Raises:
         InputError: The data cannot be used, or the shipped model shall be calibrated.
     """
-    from robustvision.face.data import read_faces
+    from robustvision.face.data import files_dataset
     from robustvision.face.synthetic import SyntheticFaces
 
     if calibrate and model is None:
         raise InputError("--calibrate writes into the model's file: give your own with --model")
     recognizer = FaceRecognizer.synthetic() if model is None else FaceRecognizer(model)
     if data is None:
-        source: FaceSource = SyntheticFaces(100, 10, split="test", seed=seed, strength=0.6).arrays(quiet=quiet)
+        source: FaceSource = SyntheticFaces(100, 10, split="test", seed=seed, strength=0.4).arrays(quiet=quiet)
         origin = f"synthetic test faces, seed {seed}"
     else:
-        source, origin = read_faces(data, landmarks=landmarks), str(data)
+        source, origin = files_dataset(data, landmarks=landmarks, flip=0).source, str(data)
     metrics, embeddings = evaluate_source(recognizer, source, seed=seed, quiet=quiet)
     result = {"data": origin, **metrics, "model": recognizer.model.manifest.name, "sha256": recognizer.model.sha256}
     if calibrate and model is not None:

@@ -163,7 +163,7 @@ def export_run(
 
 
 def _origin(dataset: Any) -> str:
-    return "synthetic" if "synthetic" in str(dataset.get("type")) else str(dataset.get("root", "a data set"))
+    return "synthetic" if "synthetic" in str(dataset.get("type")) else str(dataset.get("path", "a data set"))
 
 
 def _calibrate(path: Path, validation: FaceDataset, origin: str, quiet: bool) -> dict[str, float]:

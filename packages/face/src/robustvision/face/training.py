@@ -13,22 +13,21 @@ from mmengine.registry import DATASETS
 from robustvision.core.errors import InputError
 from robustvision.core.report import report_training
 from robustvision.core.training import load_recipe, prepare_work_dir, train
-from robustvision.face.data import FaceDataset, file_dataset, synthetic_dataset
+from robustvision.face.data import FaceDataset, files_dataset, synthetic_dataset
 
 PACKAGE = "robustvision.face"
 SHOWN = 16
 
 
-def prepare_recipe(
+def load_face_recipe(
     recipe: str | Path,
     *,
     data: Path | None = None,
     val_data: Path | None = None,
     landmarks: Path | None = None,
     cfg_options: Sequence[str] = (),
-    quiet: bool = False,
-) -> tuple[Config, FaceDataset]:
-    """Load a recipe, point it at the data, and fit the head to the number of identities.
+) -> Config:
+    """Load a recipe, and point it at the user's data; nothing is read yet.
 
     Args:
         recipe: A recipe's name or file.
@@ -36,37 +35,48 @@ def prepare_recipe(
         val_data: Validation identities, likewise; without them a run on own data is not validated.
         landmarks: A CSV file with five landmarks for every image of both, for photos that are not aligned yet.
         cfg_options: Changes, ``key=value``.
-        quiet: No progress while faces are rendered or files are listed.
 
     Returns:
-        The recipe with the data sets built, and the training set.
+        The recipe.
 
     Raises:
-        InputError: The recipe, an option or the data cannot be used.
+        InputError: The recipe or an option is not there, or the data are given by halves.
     """
     config = load_recipe(recipe, PACKAGE, cfg_options)
-    if data is not None:
-        points = None if landmarks is None else str(landmarks)
-        config.train_dataloader.dataset = {"type": file_dataset, "source": str(data), "landmarks": points}
-        if val_data is None:
-            for section in ("val_dataloader", "val_evaluator", "val_cfg"):
-                config.pop(section, None)
-            config.default_hooks.checkpoint.save_best = None
-    elif val_data is not None:
-        raise InputError("--val-data without --data: rendered faces come with their own validation")
+    if data is None:
+        if val_data is not None:
+            raise InputError("--val-data without --data: rendered faces come with their own validation")
+        return config
+    files = {"type": files_dataset, "landmarks": None if landmarks is None else str(landmarks)}
+    config.train_dataloader.dataset = {**files, "path": str(data)}
     if val_data is not None:
-        config.val_dataloader.dataset = {
-            "type": file_dataset,
-            "source": str(val_data),
-            "landmarks": points,
-            "flip": 0.0,
-        }
+        config.val_dataloader.dataset = {**files, "path": str(val_data), "flip": 0.0}
+    else:
+        for section in ("val_dataloader", "val_evaluator", "val_cfg"):
+            config.pop(section, None)
+        config.default_hooks.checkpoint.save_best = None
+    return config
+
+
+def build_training_set(config: Config, *, quiet: bool = False) -> FaceDataset:
+    """Read or render the training set of a recipe, and fit the head to the number of its identities.
+
+    Args:
+        config: The recipe; its ``model.head.num_classes`` is set.
+        quiet: No progress while faces are rendered.
+
+    Returns:
+        The training set.
+
+    Raises:
+        InputError: The data cannot be used.
+    """
     for loader in ("train_dataloader", "val_dataloader"):
         if config.get(loader) and config[loader].dataset.type is synthetic_dataset:
             config[loader].dataset.quiet = quiet
     dataset = DATASETS.build(config.train_dataloader.dataset)
     config.model.head.num_classes = dataset.num_classes
-    return config, dataset
+    return dataset
 
 
 def train_face(
@@ -103,10 +113,9 @@ def train_face(
         InputError: The recipe, the data or the folder cannot be used.
         TrainingError: The loss or a weight is not finite.
     """
+    config = load_face_recipe(recipe, data=data, val_data=val_data, landmarks=landmarks, cfg_options=cfg_options)
     prepare_work_dir(work_dir, resume=resume)  # before minutes go into rendering
-    config, dataset = prepare_recipe(
-        recipe, data=data, val_data=val_data, landmarks=landmarks, cfg_options=cfg_options, quiet=quiet
-    )
+    dataset = build_training_set(config, quiet=quiet)
     result = train(config, work_dir=work_dir, seed=seed, device=device, resume=resume, quiet=quiet)
     report = report_training(result.work_dir / "log.jsonl", result.work_dir / "run.json")
     shown = np.random.default_rng(0).choice(len(dataset), min(SHOWN, len(dataset)), replace=False)

@@ -14,17 +14,17 @@ embedding_size = 128
 model = dict(
     type=FaceModel,
     backbone=dict(type=TinyFaceNet, embedding_size=embedding_size),
-    head=dict(type=CosineHead, num_classes=600, embedding_size=embedding_size),
-    loss=dict(type=SFaceLoss, scale=64.0, k=80.0, a=0.87, b=1.2),
+    head=dict(type=CosineHead, num_classes=500, embedding_size=embedding_size),
+    loss=dict(type=SFaceLoss, scale=64.0, k=80.0, a=0.95, b=1.2),
 )
 train_dataloader = dict(
-    batch_size=128,
+    batch_size=64,
     dataset=dict(
         type=synthetic_dataset,
-        num_identities=600,
-        images_per_identity=10,
+        num_identities=500,
+        images_per_identity=12,
         split="train",
-        strength=0.6,
+        strength=0.4,
         noise=dict(flip=0.4),
         flip=0.5,
     ),
@@ -32,12 +32,12 @@ train_dataloader = dict(
 val_dataloader = dict(
     batch_size=128,
     dataset=dict(
-        type=synthetic_dataset, num_identities=60, images_per_identity=10, split="validation", strength=0.6, flip=0.0
+        type=synthetic_dataset, num_identities=60, images_per_identity=10, split="validation", strength=0.4, flip=0.0
     ),
 )
 val_evaluator = dict(type=VerificationMetric, fars=(1e-2, 1e-3))
 optim_wrapper = dict(
-    optimizer=dict(type=SGD, lr=0.1, momentum=0.9, weight_decay=5e-4),
+    optimizer=dict(type=SGD, lr=0.05, momentum=0.9, weight_decay=5e-4),
     paramwise_cfg=dict(norm_decay_mult=0.0),
 )
 param_scheduler = [

@@ -8,7 +8,7 @@ from mmengine.optim import MultiStepLR
 from torch.optim import SGD
 
 from robustvision.core.losses import CosineHead, SFaceLoss
-from robustvision.face.data import file_dataset
+from robustvision.face.data import files_dataset
 from robustvision.face.evaluator import VerificationMetric
 from robustvision.face.model import FaceModel
 from robustvision.face.networks import IR
@@ -25,10 +25,10 @@ train_dataloader = dict(
     batch_size=128,
     num_workers=8,
     persistent_workers=True,
-    dataset=dict(type=file_dataset, source="data/casia-webface", flip=0.5),
+    dataset=dict(type=files_dataset, path="data/casia-webface", flip=0.5),
 )
 val_dataloader = dict(
-    batch_size=128, num_workers=4, dataset=dict(type=file_dataset, source="data/validation", flip=0.0)
+    batch_size=128, num_workers=4, dataset=dict(type=files_dataset, path="data/validation", flip=0.0)
 )
 val_evaluator = dict(type=VerificationMetric, fars=(1e-2, 1e-3))
 optim_wrapper = dict(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from robustvision.core.data import LabelNoise
 from robustvision.face.data.dataset import FaceDataset
-from robustvision.face.data.files import FaceFiles, read_folder, read_list
+from robustvision.face.data.files import read_folder, read_list
 from robustvision.face.data.source import FaceArrays
 from robustvision.face.synthetic import SyntheticFaces
 
@@ -69,53 +69,6 @@ def synthetic_dataset(
 def _rendered(faces: SyntheticFaces, workers: int | None, cache_dir: str | Path | None, quiet: bool) -> FaceArrays:
     """Rendered once a process: a run asks for its data again for the report and for the calibration."""
     return faces.arrays(workers=workers, cache_dir=cache_dir, quiet=quiet)
-
-
-def file_dataset(
-    source: str | Path,
-    *,
-    landmarks: str | Path | None = None,
-    noise: LabelNoise | dict[str, float] | None = None,
-    noise_seed: int = 0,
-    flip: float = 0.5,
-    augmentation_seed: int = 0,
-) -> FaceDataset:
-    """Read a folder or a list.
-
-    Args:
-        source: A folder with one folder an identity, or a list file.
-        landmarks: A CSV file with five landmarks an image, for photos that are not aligned yet.
-        noise: Label noise to add, a ``LabelNoise`` or its fields; the truth is kept.
-        noise_seed: Seed of the label noise.
-        flip: Probability of a horizontal flip; 0 for evaluation.
-        augmentation_seed: Seed of the flips.
-
-    Returns:
-        The data set.
-
-    Raises:
-        InputError: The data cannot be used; the message names file and line.
-    """
-    return FaceDataset(
-        read_faces(source, landmarks=landmarks), flip=flip, noise=noise, seed=augmentation_seed, noise_seed=noise_seed
-    )
-
-
-def read_faces(source: str | Path, *, landmarks: str | Path | None = None) -> FaceFiles:
-    """Read a folder with one folder an identity, or a list file, whichever it is.
-
-    Args:
-        source: The folder or the list.
-        landmarks: A CSV file with five landmarks an image, for photos that are not aligned yet.
-
-    Returns:
-        The images.
-
-    Raises:
-        InputError: The data cannot be used; the message names file and line.
-    """
-    read = read_folder if Path(source).is_dir() else read_list
-    return read(source, landmarks=landmarks)
 
 
 def files_dataset(

@@ -16,7 +16,7 @@ from robustvision.face.synthetic import SyntheticFaces
 from robustvision.face.training import train_face
 
 MAX_BYTES = 1_500_000
-TEST = SyntheticFaces(200, 10, split="test", seed=0, strength=0.6)
+TEST = SyntheticFaces(200, 10, split="test", seed=0, strength=0.4)
 
 
 def make_model(path: Path, *, seed: int = 0, quiet: bool = False) -> dict[str, Any]:

@@ -55,7 +55,7 @@ def synthesize(
         out: The folder to write; it must not exist, be empty, or be such a tree, which is then replaced.
         identities: Number of people.
         images_per_identity: Pictures of each.
-        split: "train" or "test"; their people are different ones.
+        split: "train", "validation" or "test"; their people are different ones.
         seed: Seed of people and pictures.
         noise: Label noise; none where None.
         noise_seed: Seed of the label noise.
