@@ -18,7 +18,7 @@ def exit_code(app, args):
     return stop.value.code
 
 
-@pytest.fixture()
+@pytest.fixture
 def app():
     app = cli.new_app("A toy.")
 

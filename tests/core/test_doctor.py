@@ -5,7 +5,7 @@ import pytest
 from robustvision.core import doctor
 
 
-@pytest.fixture()
+@pytest.fixture
 def versions(monkeypatch):
     """Lets a test say which distributions are installed."""
     real = importlib.metadata.version
@@ -40,7 +40,7 @@ def test_two_owners_of_cv2_are_reported_with_the_winner_and_the_repair(versions)
     (warning,) = findings("warning")
     assert "GUI is NONE" in warning.what
     pinned = importlib.metadata.version("opencv-python-headless")
-    assert f"--force-reinstall --no-deps opencv-python-headless==" in warning.advice and pinned
+    assert f"--force-reinstall --no-deps opencv-python-headless=={pinned}" in warning.advice
 
 
 def test_a_missing_extra_is_a_note_that_names_the_command(versions):

@@ -6,7 +6,7 @@ import pytest
 from robustvision.core.errors import MissingExtraError
 
 
-@pytest.fixture()
+@pytest.fixture
 def package(tmp_path, monkeypatch):
     """A package whose front names a module that needs a library that is not there."""
     folder = tmp_path / "robustvision_toy"

@@ -24,7 +24,7 @@ def published_sface():
     return bundled_detector().with_name("face_recognition_sface_2021dec_int8bq.onnx")
 
 
-@pytest.fixture()
+@pytest.fixture
 def write_image(tmp_path):
     def write(name, image):
         path = tmp_path / name

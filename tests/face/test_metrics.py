@@ -5,7 +5,7 @@ from robustvision.core.errors import InputError
 from robustvision.face import metrics
 
 
-@pytest.fixture()
+@pytest.fixture
 def labelled():
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 40, 1300)  # several blocks, identities spread over them
@@ -34,7 +34,9 @@ def test_the_owners_of_genuine_scores_come_in_their_order(labelled):
     expected, _, whose = brute_force(embeddings, labels)
     assert owners.shape == genuine.shape
     for identity in (0, 17, 39):
-        np.testing.assert_allclose(np.sort(genuine[owners == identity]), np.sort(expected[whose == identity]), atol=1e-6)
+        np.testing.assert_allclose(
+            np.sort(genuine[owners == identity]), np.sort(expected[whose == identity]), atol=1e-6
+        )
 
 
 def test_lengths_and_order_do_not_matter(labelled):

@@ -56,7 +56,11 @@ def test_the_self_test_sees_swapped_colours_and_double_normalisation(recognizer)
     expected = test.outputs["fc1"]
     np.testing.assert_array_equal(test.inputs["data"], self_test_crop())
     assert recognizer.model.self_test().ok
-    for wrong in (self_test_crop()[:, ::-1], (self_test_crop() - 127.5) / 127.5, self_test_crop().transpose(0, 1, 3, 2)):
+    for wrong in (
+        self_test_crop()[:, ::-1],
+        (self_test_crop() - 127.5) / 127.5,
+        self_test_crop().transpose(0, 1, 3, 2),
+    ):
         (output,) = recognizer.model.main(np.ascontiguousarray(wrong, np.float32))
         assert np.abs(output - expected).max() > 10 * test.atol
 

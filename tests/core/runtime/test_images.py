@@ -16,7 +16,7 @@ from PIL import Image, ImageOps
 
 from robustvision.core.errors import InputError
 from robustvision.core.runtime import images
-from robustvision.core.runtime.images import image_size, list_images, read_image
+from robustvision.core.runtime.images import image_size, list_images, read_image, write_image
 
 
 def _pattern(height=30, width=48, seed=0):
@@ -425,3 +425,29 @@ def test_folders_without_images_are_refused(tmp_path):
         list_images(tmp_path)
     with pytest.raises(InputError, match="is not a folder"):
         list_images(tmp_path / "missing")
+
+
+@pytest.mark.parametrize("suffix", [".png", ".bmp", ".tif", ".webp"])
+def test_a_written_picture_reads_back(tmp_path, suffix):
+    picture = np.random.default_rng(0).integers(0, 255, (40, 30, 3), dtype=np.uint8)
+    picture = np.kron(picture[:5, :5], np.ones((8, 6, 1), np.uint8))
+    write_image(tmp_path / f"picture{suffix}", picture)
+    difference = np.abs(read_image(tmp_path / f"picture{suffix}").astype(int) - picture)
+    assert difference.max() <= (0 if suffix != ".webp" else 60)
+    assert difference.mean() < 10
+
+
+@pytest.mark.parametrize(
+    ("name", "picture", "message"),
+    [
+        ("a.png", np.zeros((4, 4), np.uint8), "uint8 \\[H, W, 3\\]"),
+        ("a.png", np.zeros((4, 4, 3), np.float32), "float32"),
+        ("a.png", np.zeros((0, 4, 3), np.uint8), "uint8 \\[H, W, 3\\]"),
+        ("a.xyz", np.zeros((4, 4, 3), np.uint8), "use .png"),
+        ("no/such/folder.png", np.zeros((4, 4, 3), np.uint8), "not a folder"),
+    ],
+)
+def test_what_cannot_be_written_is_refused_and_leaves_nothing(tmp_path, name, picture, message):
+    with pytest.raises(InputError, match=message):
+        write_image(tmp_path / name, picture)
+    assert list(tmp_path.iterdir()) == []

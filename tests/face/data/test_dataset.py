@@ -141,3 +141,16 @@ def test_rendered_faces_follow_the_contract():
     assert dataset[11]["image"].shape == (3, 112, 112)
     assert dataset.is_noisy.sum() == 6
     assert dataset.clean_labels.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3]
+
+
+def test_draws_of_noise_share_the_pictures_but_outsiders_do_not():
+    options = {"num_identities": 4, "images_per_identity": 3, "workers": 1, "quiet": True}
+    clean, flipped, opened = (
+        synthetic_dataset(**options, noise=noise) for noise in (None, {"flip": 0.5}, {"open_set": 0.25})
+    )
+    assert flipped.source.images is clean.source.images
+    assert flipped.is_noisy.sum() == 6
+    assert not clean.is_noisy.any()
+    differs = (opened.source.images != clean.source.images).any(axis=(1, 2, 3))
+    np.testing.assert_array_equal(differs, opened.is_noisy)
+    assert differs.sum() == 3

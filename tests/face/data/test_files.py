@@ -10,7 +10,7 @@ import pytest
 
 from robustvision.core.errors import InputError
 from robustvision.face.alignment import TEMPLATE_112
-from robustvision.face.data import read_folder, read_list
+from robustvision.face.data import read_faces, read_folder, read_list
 from robustvision.face.data.lists import LANDMARK_COLUMNS
 
 
@@ -36,6 +36,11 @@ def test_a_list_gives_the_labels_that_it_says(face_list):
     assert files.num_classes == 3
     assert reds(files) == [0, 1, 10, 11, 20, 21]
     assert read_list(face_list, num_classes=7).num_classes == 7
+
+
+def test_either_form_is_recognised(tree, face_list):
+    assert len(read_faces(tree)) == 7
+    assert len(read_faces(face_list)) == 6
 
 
 def test_a_list_may_lie_elsewhere(face_list, tmp_path):

@@ -68,11 +68,13 @@ def run_demos(domains: list[str] | None, out: Path, *, seed: int = 0, quiet: boo
         if not quiet:
             typer.secho(f"{name}: demo", bold=True, err=True)
         start = time.perf_counter()
-        result: DemoResult = importlib.import_module(f"robustvision.{name}.demo").run(out / name, seed=seed, quiet=quiet)
+        module = importlib.import_module(f"robustvision.{name}.demo")
+        result: DemoResult = module.run(out / name, seed=seed, quiet=quiet)
         result = dataclasses.replace(
             result,
             seconds=round(time.perf_counter() - start, 1),
-            **{key: f"{name}/{getattr(result, key)}" for key in ("model", "report")},
+            model=f"{name}/{result.model}",
+            report=f"{name}/{result.report}",
             pictures=[f"{name}/{picture}" for picture in result.pictures],
         )
         summary[name] = dataclasses.asdict(result)

@@ -6,7 +6,6 @@ import dataclasses
 import importlib.metadata
 import platform
 import re
-import sys
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -121,7 +120,7 @@ def _torch(facts: dict[str, Any], versions: dict[str, str]) -> list[Finding]:
         return []
     try:
         import torch
-        import torchvision
+        import torchvision  # type: ignore[import-untyped]
 
         torchvision.ops.nms(torch.zeros(1, 4), torch.ones(1), 0.5)
     except (ImportError, RuntimeError, AttributeError, OSError) as error:
@@ -142,6 +141,4 @@ def _extras(versions: dict[str, str]) -> list[Finding]:
     for extra, (names, advice) in EXTRAS.items():
         if missing := [name for name in names if name not in versions]:
             findings.append(Finding("note", f"extra [{extra}]: {', '.join(missing)} not installed", advice))
-    if sys.version_info < (3, 11):
-        findings.append(Finding("problem", f"Python {platform.python_version()}", "use Python 3.11 or newer"))
     return findings

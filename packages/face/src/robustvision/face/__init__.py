@@ -1,4 +1,4 @@
-"""Face recognition that survives mislabelled training data: SFace, from data to an ONNX file that runs without torch."""
+"""Face recognition that survives mislabelled data: SFace, from images to an ONNX file that runs without torch."""
 
 from robustvision.core.lazy import attach_stub
 

@@ -11,13 +11,17 @@ from robustvision.core.cli import CfgOptions, Device, Json, Quiet, Resume, Seed,
 
 app = new_app("Face recognition that survives mislabelled training data.")
 
-DATA_HELP = "A folder with one sub-folder a person, or a list file (path, blank, label); rendered faces where not given."
+DATA_HELP = (
+    "A folder with one sub-folder a person, or a list file (path, blank, label); rendered faces where not given."
+)
 Data = Annotated[Path | None, typer.Option("--data", help=DATA_HELP)]
 Landmarks = Annotated[
     Path | None,
     typer.Option("--landmarks", help="CSV with five landmarks an image, for photos that are not aligned yet."),
 ]
-Model = Annotated[Path | None, typer.Option("--model", help="The ONNX file; the shipped synthetic one where not given.")]
+Model = Annotated[
+    Path | None, typer.Option("--model", help="The ONNX file; the shipped synthetic one where not given.")
+]
 
 
 @app.command()
@@ -118,9 +122,7 @@ def predict(
     """Find, embed and compare the faces of photos, from the ONNX file alone."""
     from robustvision.face.predict import predict_photos
 
-    result = predict_photos(
-        photos, model=model, reference=reference, threshold=threshold, detector=detector, out=out
-    )
+    result = predict_photos(photos, model=model, reference=reference, threshold=threshold, detector=detector, out=out)
     if as_json:
         emit(result, True)
         return
@@ -192,7 +194,7 @@ def repair(
     out: Annotated[Path, typer.Option("--out", help="The mended file.")] = Path("repaired.onnx"),
     as_json: Json = False,
 ) -> None:
-    """Mend a published file whose weights are listed as inputs, and give it a manifest; shows that it computes the same."""
+    """Mend a published file whose weights are listed as inputs; shows that it computes the same."""
     from robustvision.face.repair import repair_face_model
 
     emit(repair_face_model(source, out), as_json, title=str(out))

@@ -5,23 +5,23 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
-import cv2
 import numpy as np
 from mmengine.registry import MODELS
 
 from robustvision.core.demo import DemoResult
 from robustvision.core.evaluation import roc_auc
 from robustvision.core.report import report_training
-from robustvision.core.runtime.files import write_atomically
+from robustvision.core.runtime.images import write_image
 from robustvision.core.training import find_weights, load_weights, train
+from robustvision.face.data import FaceDataset
 from robustvision.face.data.source import FaceArrays
 from robustvision.face.evaluation import evaluate_source, hardest_pairs
 from robustvision.face.export import export_run
 from robustvision.face.metrics import pair_scores, verification_metrics
 from robustvision.face.own_angle import own_angles
 from robustvision.face.pipeline import FaceRecognizer
+from robustvision.face.predict import GREEN, RED
 from robustvision.face.synthetic import SyntheticFaces
 from robustvision.face.training import build_training_set, load_face_recipe
 
@@ -74,7 +74,9 @@ def run(out: Path, *, seed: int = 0, quiet: bool = False) -> DemoResult:
     }
     pictures = _write_pictures(out, dataset, test, embeddings)
     report = report_training(work_dir / "log.jsonl", work_dir / "run.json")
-    report.table([{"model": "tiny, trained here", **measured}, {"model": "small, shipped", **shipped}], title="Unseen people")
+    report.table(
+        [{"model": "tiny, trained here", **measured}, {"model": "small, shipped", **shipped}], title="Unseen people"
+    )
     genuine, impostor = pair_scores(embeddings, test.clean_labels)
     report.histogram({"one person": genuine, "two people": impostor}, title="Cosines on unseen people", x="cosine")
     report.histogram(
@@ -82,7 +84,7 @@ def run(out: Path, *, seed: int = 0, quiet: bool = False) -> DemoResult:
         title="Angle of training images to the centre of the label they were given",
         x="radians",
     )
-    report.pictures([(cv2.cvtColor(cv2.imread(str(out / name)), cv2.COLOR_BGR2RGB), name) for name in pictures])
+    report.pictures([(picture, name.replace("_", " ")) for name, picture in pictures.items()], title="Pictures")
     report.write(out / "report.html")
     return DemoResult(
         metrics=metrics,
@@ -90,7 +92,7 @@ def run(out: Path, *, seed: int = 0, quiet: bool = False) -> DemoResult:
         parity_max_abs=exported["parity_max_abs"],
         model="face.onnx",
         report="report.html",
-        pictures=pictures,
+        pictures=[f"{name}.png" for name in pictures],
     )
 
 
@@ -114,23 +116,22 @@ def _run_without_torch(out: Path, test: FaceArrays, expected: np.ndarray) -> flo
     return difference
 
 
-def _write_pictures(out: Path, dataset: Any, test: FaceArrays, embeddings: np.ndarray) -> list[str]:
+def _write_pictures(out: Path, dataset: FaceDataset, test: FaceArrays, embeddings: np.ndarray) -> dict[str, np.ndarray]:
+    """Training faces under right and under wrong labels, and the test pairs that the model finds hardest."""
     noisy, clean = np.flatnonzero(dataset.is_noisy)[:8], np.flatnonzero(~dataset.is_noisy)[:8]
-    rows = [np.hstack([dataset.source.image(int(place)) for place in places]) for places in (clean, noisy)]
-    _write_png(out / "training_faces.png", np.vstack([rows[0], _bar(rows[0], (40, 160, 60)), rows[1], _bar(rows[0], (220, 60, 50))]))
+    right, wrong = (np.hstack([dataset.source.image(int(place)) for place in places]) for places in (clean, noisy))
     pairs = [
         np.vstack([test.images[first], test.images[second]])
         for first, second, _ in hardest_pairs(embeddings, np.asarray(test.clean_labels))
     ]
-    _write_png(out / "hardest_pairs.png", np.hstack(pairs))
-    return ["training_faces.png", "hardest_pairs.png"]
+    pictures = {
+        "training_faces": np.vstack([right, _bar(right, GREEN), wrong, _bar(wrong, RED)]),
+        "hardest_pairs": np.hstack(pairs),
+    }
+    for name, picture in pictures.items():
+        write_image(out / f"{name}.png", picture)
+    return pictures
 
 
 def _bar(row: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:
     return np.full((6, row.shape[1], 3), colour, np.uint8)
-
-
-def _write_png(path: Path, image: np.ndarray) -> None:
-    _, data = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
-    with write_atomically(path) as place:
-        place.write_bytes(data.tobytes())

@@ -244,7 +244,10 @@ def _write_report(path: Path, result: dict[str, Any], source: FaceSource, embedd
     report.metrics(numbers)
     report.histogram({"one person": genuine, "two people": shown}, title="Cosines of all pairs", x="cosine")
     report.pictures(
-        [(np.hstack([source.image(a), source.image(b)]), text) for (a, b, _), text in zip(pairs, captions, strict=True)],
+        [
+            (np.hstack([source.image(a), source.image(b)]), text)
+            for (a, b, _), text in zip(pairs, captions, strict=True)
+        ],
         title="The pairs that it finds hardest",
     )
     report.write(path)

@@ -89,8 +89,8 @@ def verification_metrics(
         fars: False accept rates at which to read the true accept rate.
 
     Returns:
-        ``tar@far=...`` and ``threshold@far=...`` (a cosine) for each rate, ``auc`` and ``eer``. A rate below the smallest
-        measurable one gives NaN, and a warning.
+        ``tar@far=...`` and ``threshold@far=...`` (a cosine) for each rate, ``auc`` and ``eer``. A rate below the
+        smallest measurable one gives NaN, and a warning.
 
     Raises:
         InputError: As for ``pair_scores``.

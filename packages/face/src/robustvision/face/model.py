@@ -1,4 +1,4 @@
-"""The model that is trained: a backbone, the centres of the training identities, and a margin loss over their cosines."""
+"""The model that is trained: a backbone, the centres of the training identities, a margin loss over their cosines."""
 
 from __future__ import annotations
 
@@ -69,7 +69,6 @@ class FaceModel(BaseModel):
         return outputs
 
     def _diagnostics(self, cosines: Tensor, label: Tensor) -> dict[str, Tensor]:
-        gates = {}
-        if isinstance(self.loss, SFaceLoss):
-            gates = {"scale": self.loss.scale, "k": self.loss.k, "a": self.loss.a, "b": self.loss.b}
-        return sface_diagnostics(cosines.detach(), label, **gates)
+        if not isinstance(self.loss, SFaceLoss):
+            return sface_diagnostics(cosines, label)
+        return sface_diagnostics(cosines, label, self.loss.scale, self.loss.k, self.loss.a, self.loss.b)

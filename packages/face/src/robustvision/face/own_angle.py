@@ -29,7 +29,9 @@ def own_angles(model: FaceModel, dataset: FaceDataset, *, quiet: bool = False) -
     angles = []
     for start in track(range(0, len(dataset), BATCH), "measuring angles", quiet=quiet):
         places = range(start, min(start + BATCH, len(dataset)))
-        pixels = torch.stack([torch.from_numpy(dataset.source.image(place).transpose(2, 0, 1).copy()) for place in places])
+        pixels = torch.stack(
+            [torch.from_numpy(dataset.source.image(place).transpose(2, 0, 1).copy()) for place in places]
+        )
         labels = torch.as_tensor(dataset.labels[places.start : places.stop])
         cosines = model.head(model(pixels, mode="tensor"))
         angles.append(cosines.gather(1, labels[:, None]).clamp(-1, 1).acos().squeeze(1).numpy())

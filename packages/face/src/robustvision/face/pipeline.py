@@ -1,7 +1,7 @@
 """The edge half of face recognition: a photo in, an embedding or a decision out, from an ONNX file, without torch.
 
-A photo passes ``FaceDetector`` (boxes and five landmarks), ``align_face`` (a 112x112 crop in the template's frame) and the
-graph (one embedding). Callers that have landmarks or crops of their own enter where they are.
+A photo passes ``FaceDetector`` (boxes and five landmarks), ``align_face`` (a 112x112 crop in the template's frame) and
+the graph (one embedding). Callers that have landmarks or crops of their own enter where they are.
 """
 
 from __future__ import annotations
@@ -172,7 +172,7 @@ class FaceRecognizer:
         if crops.dtype != np.uint8 or crops.ndim not in (3, 4) or crops.shape[-3:] != (self.size, self.size, 3):
             raise InputError(
                 f"got an image {crops.shape} of {crops.dtype}, but the model takes aligned RGB uint8 crops "
-                f"[{self.size}, {self.size}, 3] or [N, {self.size}, {self.size}, 3]: call align() first, or give landmarks"
+                f"[{self.size}, {self.size}, 3], or [N, ...] of them: call align() first, or give landmarks"
             )
         batch = np.ascontiguousarray(np.moveaxis(crops.reshape(-1, self.size, self.size, 3), 3, 1), dtype=np.float32)
         if self._takes_batches or len(batch) == 1:

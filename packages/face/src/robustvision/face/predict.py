@@ -12,8 +12,7 @@ import numpy.typing as npt
 
 from robustvision.core.errors import InputError
 from robustvision.core.runtime.faces import FaceDetector
-from robustvision.core.runtime.files import write_atomically
-from robustvision.core.runtime.images import read_image
+from robustvision.core.runtime.images import read_image, write_image
 from robustvision.face.pipeline import FaceRecognizer, RecognizedFace
 
 GREEN, RED, WHITE = (40, 200, 60), (230, 60, 50), (255, 255, 255)
@@ -114,9 +113,5 @@ def _write_picture(
 ) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / f"{photo.stem}_faces.png"
-    done, data = cv2.imencode(".png", cv2.cvtColor(draw_faces(image, faces, rows), cv2.COLOR_RGB2BGR))
-    if not done:
-        raise InputError(f"{target} could not be encoded")
-    with write_atomically(target) as path:
-        path.write_bytes(data.tobytes())
+    write_image(target, draw_faces(image, faces, rows))
     return target

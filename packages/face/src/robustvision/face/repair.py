@@ -1,4 +1,4 @@
-"""Mends published face recognition files, and gives them the manifest that ``FaceRecognizer`` reads. Needs onnx, not torch.
+"""Mends published face recognition files, and gives them the manifest that ``FaceRecognizer`` reads, without torch.
 
 The SFace file of OpenCV's model zoo lists its weights as graph inputs. OpenCV 5 and onnxruntime then ask the caller for
 them. Removing those inputs changes no number.

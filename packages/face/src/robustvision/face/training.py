@@ -13,6 +13,7 @@ from mmengine.registry import DATASETS
 from robustvision.core.errors import InputError
 from robustvision.core.report import report_training
 from robustvision.core.training import load_recipe, prepare_work_dir, train
+from robustvision.core.training.processes import resolve_device
 from robustvision.face.data import FaceDataset, files_dataset, synthetic_dataset
 
 PACKAGE = "robustvision.face"
@@ -47,6 +48,9 @@ def load_face_recipe(
         if val_data is not None:
             raise InputError("--val-data without --data: rendered faces come with their own validation")
         return config
+    for path in (data, val_data, landmarks):
+        if path is not None and not path.exists():
+            raise InputError(f"{path} is not there: give a folder with one sub-folder a person, or a list file")
     files = {"type": files_dataset, "landmarks": None if landmarks is None else str(landmarks)}
     config.train_dataloader.dataset = {**files, "path": str(data)}
     if val_data is not None:
@@ -114,6 +118,7 @@ def train_face(
         TrainingError: The loss or a weight is not finite.
     """
     config = load_face_recipe(recipe, data=data, val_data=val_data, landmarks=landmarks, cfg_options=cfg_options)
+    resolve_device(device)
     prepare_work_dir(work_dir, resume=resume)  # before minutes go into rendering
     dataset = build_training_set(config, quiet=quiet)
     result = train(config, work_dir=work_dir, seed=seed, device=device, resume=resume, quiet=quiet)

@@ -10,6 +10,7 @@ from .graph import Stream as Stream
 from .images import image_size as image_size
 from .images import list_images as list_images
 from .images import read_image as read_image
+from .images import write_image as write_image
 from .manifest import GraphSpec as GraphSpec
 from .manifest import Manifest as Manifest
 from .manifest import SelfTest as SelfTest

@@ -1,4 +1,4 @@
-"""Reading photos as people have them, always to the same thing: RGB, uint8, upright.
+"""Reading photos as people have them, always to the same thing (RGB, uint8, upright), and writing such pictures.
 
 What a decoder does in silence is made explicit here: transparency is laid on white, 16 bits become 8 by the full range,
 the turn that a camera noted is applied, an animation gives its first frame, a torn file is refused.
@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from robustvision.core.errors import InputError
+from robustvision.core.runtime.files import write_atomically
 from robustvision.core.runtime.image_header import ImageHeader, image_kind, read_header
 from robustvision.core.runtime.opencv import MAX_DECODED_PIXELS, cv2, quiet_opencv
 
@@ -54,6 +55,32 @@ def read_image(source: ImageSource, *, max_pixels: int = MAX_PIXELS) -> Image:
     _check_size(header, name, max_pixels)
     image = _to_rgb(_to_8_bit(_decode(data, name), header), header)
     return image if header.kind == "tiff" else _turn(image, header.orientation)  # OpenCV turns a TIFF itself
+
+
+def write_image(path: str | os.PathLike[str], image: Image, *, jpeg_quality: int = 95) -> None:
+    """Write a picture; it appears complete or not at all.
+
+    Args:
+        path: The file; its suffix chooses the format (``.png``, ``.jpg``, ``.webp``, ``.bmp``, ``.tif``).
+        image: The picture, uint8 [H, W, 3], RGB.
+        jpeg_quality: 1 to 100, for JPEG.
+
+    Raises:
+        InputError: The array is no such picture, the suffix is no format, or the folder cannot be written to.
+    """
+    image = np.asarray(image)
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+        raise InputError(f"{path}: got {image.dtype} {image.shape}, but a picture is uint8 [H, W, 3], RGB")
+    suffix = Path(path).suffix.lower()
+    try:
+        bgr = cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2BGR)
+        encoded, data = cv2.imencode(suffix, bgr, [cv2.IMWRITE_JPEG_QUALITY, jpeg_quality])
+    except cv2.error as error:
+        raise InputError(f"{path}: OpenCV writes no {suffix or 'file without a suffix'}: use .png or .jpg") from error
+    if not encoded:
+        raise InputError(f"{path}: the picture cannot be written as {suffix}: use .png")
+    with write_atomically(path) as place:
+        place.write_bytes(data.tobytes())
 
 
 def image_size(source: ImageSource) -> tuple[int, int]:

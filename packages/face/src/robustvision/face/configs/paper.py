@@ -27,9 +27,7 @@ train_dataloader = dict(
     persistent_workers=True,
     dataset=dict(type=files_dataset, path="data/casia-webface", flip=0.5),
 )
-val_dataloader = dict(
-    batch_size=128, num_workers=4, dataset=dict(type=files_dataset, path="data/validation", flip=0.0)
-)
+val_dataloader = dict(batch_size=128, num_workers=4, dataset=dict(type=files_dataset, path="data/validation", flip=0.0))
 val_evaluator = dict(type=VerificationMetric, fars=(1e-2, 1e-3))
 optim_wrapper = dict(
     optimizer=dict(type=SGD, lr=0.1, momentum=0.9, weight_decay=5e-4),

@@ -4,6 +4,7 @@ from .check import Finding as Finding
 from .check import check as check
 from .dataset import FaceDataset as FaceDataset
 from .files import FaceFiles as FaceFiles
+from .files import read_faces as read_faces
 from .files import read_folder as read_folder
 from .files import read_list as read_list
 from .lists import Pairs as Pairs

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
 from robustvision.core.data import LabelNoise
 from robustvision.face.data.dataset import FaceDataset
-from robustvision.face.data.files import read_folder, read_list
+from robustvision.face.data.files import read_faces
 from robustvision.face.data.source import FaceArrays
 from robustvision.face.synthetic import SyntheticFaces
 
@@ -62,12 +63,19 @@ def synthetic_dataset(
         imbalance=imbalance,
         unidentifiable=unidentifiable,
     )
-    return FaceDataset(_rendered(faces, workers, cache_dir, quiet), flip=flip, seed=augmentation_seed)
+    pictures = faces if recipe.open_set else replace(faces, noise=LabelNoise(), noise_seed=0)
+    arrays = replace(
+        _rendered(pictures, workers, cache_dir, quiet),
+        labels=faces.labels,
+        clean_labels=faces.clean_labels,
+        num_classes=faces.num_classes,
+    )
+    return FaceDataset(arrays, flip=flip, seed=augmentation_seed)
 
 
 @lru_cache(maxsize=4)
 def _rendered(faces: SyntheticFaces, workers: int | None, cache_dir: str | Path | None, quiet: bool) -> FaceArrays:
-    """Rendered once a process: a run asks for its data again for the report and for the calibration."""
+    """Rendered once a process: a run asks again for the report and the calibration, a study for each draw of noise."""
     return faces.arrays(workers=workers, cache_dir=cache_dir, quiet=quiet)
 
 
@@ -100,8 +108,5 @@ def files_dataset(
     Raises:
         InputError: What ``read_folder`` and ``read_list`` refuse.
     """
-    if Path(path).is_dir():
-        files = read_folder(path, landmarks=landmarks)
-    else:
-        files = read_list(path, root=root, num_classes=num_classes, landmarks=landmarks)
+    files = read_faces(path, root=root, num_classes=num_classes, landmarks=landmarks)
     return FaceDataset(files, flip=flip, noise=noise, noise_seed=noise_seed, seed=augmentation_seed)
