@@ -66,7 +66,9 @@ def run(app: typer.Typer, args: Sequence[str] | None = None) -> None:
 
 
 def emit(result: Mapping[str, Any], as_json: bool, *, title: str = "") -> None:
-    """Print a result: one JSON object for programs, a table for people."""
+    """Print a result: one JSON object for programs, a table for people; under torchrun, in the first process alone."""
+    if os.environ.get("RANK", "0") != "0":
+        return
     if as_json:
         typer.echo(json.dumps(result, default=str, ensure_ascii=False))
         return

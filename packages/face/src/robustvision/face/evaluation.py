@@ -177,7 +177,7 @@ def evaluate_face(
     Raises:
         InputError: The data cannot be used, or the shipped model shall be calibrated.
     """
-    from robustvision.face.data import files_dataset
+    from robustvision.face.data import read_faces
     from robustvision.face.synthetic import SyntheticFaces
 
     if calibrate and model is None:
@@ -187,7 +187,7 @@ def evaluate_face(
         source: FaceSource = SyntheticFaces(100, 10, split="test", seed=seed, strength=0.4).arrays(quiet=quiet)
         origin = f"synthetic test faces, seed {seed}"
     else:
-        source, origin = files_dataset(data, landmarks=landmarks, flip=0).source, str(data)
+        source, origin = read_faces(data, landmarks=landmarks), str(data)
     metrics, embeddings = evaluate_source(recognizer, source, seed=seed, quiet=quiet)
     result = {"data": origin, **metrics, "model": recognizer.model.manifest.name, "sha256": recognizer.model.sha256}
     if calibrate and model is not None:

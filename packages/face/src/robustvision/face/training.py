@@ -13,7 +13,7 @@ from mmengine.registry import DATASETS
 from robustvision.core.errors import InputError
 from robustvision.core.report import report_training
 from robustvision.core.training import load_recipe, prepare_work_dir, train
-from robustvision.core.training.processes import resolve_device
+from robustvision.core.training.processes import is_first_process, resolve_device
 from robustvision.face.data import FaceDataset, files_dataset, synthetic_dataset
 
 PACKAGE = "robustvision.face"
@@ -122,12 +122,8 @@ def train_face(
     prepare_work_dir(work_dir, resume=resume)  # before minutes go into rendering
     dataset = build_training_set(config, quiet=quiet)
     result = train(config, work_dir=work_dir, seed=seed, device=device, resume=resume, quiet=quiet)
-    report = report_training(result.work_dir / "log.jsonl", result.work_dir / "run.json")
-    shown = np.random.default_rng(0).choice(len(dataset), min(SHOWN, len(dataset)), replace=False)
-    report.pictures(
-        [(dataset.source.image(int(place)), _caption(dataset, int(place))) for place in shown], title="Training images"
-    )
-    report.write(result.work_dir / "report.html")
+    if is_first_process():
+        _write_report(result.work_dir, dataset)
     return {
         "metrics": dict(result.metrics),
         "steps": result.step,
@@ -136,6 +132,15 @@ def train_face(
         "checkpoint": str(result.checkpoint),
         "report": str(result.work_dir / "report.html"),
     }
+
+
+def _write_report(work_dir: Path, dataset: FaceDataset) -> None:
+    report = report_training(work_dir / "log.jsonl", work_dir / "run.json")
+    shown = np.random.default_rng(0).choice(len(dataset), min(SHOWN, len(dataset)), replace=False)
+    report.pictures(
+        [(dataset.source.image(int(place)), _caption(dataset, int(place))) for place in shown], title="Training images"
+    )
+    report.write(work_dir / "report.html")
 
 
 def _caption(dataset: FaceDataset, place: int) -> str:

@@ -83,6 +83,15 @@ def leave_group() -> None:
         dist.destroy_process_group()
 
 
+def is_first_process() -> bool:
+    """Whether this process is the one of its run that writes and speaks.
+
+    Returns:
+        True in a run of one process, and in the first of several.
+    """
+    return os.environ.get("RANK", "0") == "0"
+
+
 def on_first_process(check: Callable[[], None]) -> None:
     """Run a check in the first process alone, and raise its error in all.
 

@@ -5,8 +5,8 @@ from mmengine.config import read_base
 with read_base():
     from ._sface import *
 
-model.update(head=dict(num_classes=1000))
-train_dataloader.update(dataset=dict(num_identities=1000, images_per_identity=12, noise=dict(flip=0.0)))
+model.update(head=dict(num_classes=800))
+train_dataloader.update(dataset=dict(num_identities=800, images_per_identity=12, noise=dict(flip=0.0)))
 val_dataloader.update(dataset=dict(num_identities=100))
-param_scheduler[1].update(end=24)
-train_cfg.update(max_epochs=24, val_interval=4)
+param_scheduler[1].update(end=16)
+train_cfg.update(max_epochs=16, val_interval=4)
