@@ -2,8 +2,8 @@
 
 A step is forward and backward from embeddings [256, 512] through ``CosineHead`` and the loss, at the number of classes
 of CASIA-WebFace and of MS1MV2. All losses take turns in one run. Ratios are of the medians, and of the shortest times,
-which suffer less from other work on the machine. Memory is the highest sum of torch's own allocations during a step (the
-centres themselves are not counted: they are there before).
+which suffer less from other work on the machine. Memory is the highest sum of torch's own allocations during a step;
+the centres themselves, which are there before, are not counted.
 
     python benchmarks/margin_losses.py [--repeats 15] [--threads 2]
 """

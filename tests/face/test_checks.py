@@ -36,7 +36,7 @@ def rotate(image, degrees):
         (lambda image: (image * 0.12).astype(np.uint8), "dark"),
         (lambda image: cv2.resize(image, None, fx=0.18, fy=0.18, interpolation=cv2.INTER_AREA), "between the eyes"),
         (lambda image: np.hstack([image, image]), "2 faces"),
-        (lambda image: rotate(image, 42), "turned by"),
+        (lambda image: rotate(image, 42), "tilted by"),
     ],
 )
 def test_what_spoils_a_photo_is_named_with_advice(astronaut, detector, change, said):

@@ -112,6 +112,13 @@ def test_samples_without_a_label_do_not_move_a():
     assert loss.batches == 1
 
 
+def test_state_is_finite_from_the_start():
+    """Checkpoints with values that are not finite are refused."""
+    loss = auto()
+    assert all(value.isfinite() for value in loss.state_dict().values())
+    assert loss.eval()(*batch_at(0.8)).isfinite()
+
+
 def test_evaluation_does_not_move_a():
     loss = auto()
     loss(*batch_at(0.8))

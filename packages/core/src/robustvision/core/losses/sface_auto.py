@@ -96,7 +96,7 @@ class AutoSFaceLoss(SFaceLoss):
         reduction: "mean", "sum" or "none".
 
     Attributes:
-        a: The shift now in use, in radians: float32 scalar, NaN before the first batch.
+        a: The shift now in use, in radians: float32 scalar, pi / 2 before the first batch.
         b: The fixed shift, in radians.
 
     Example:
@@ -128,7 +128,7 @@ class AutoSFaceLoss(SFaceLoss):
             raise InputError(f"quantile={quantile} and momentum={momentum} were given, but both are fractions of 1")
         self.quantile, self.momentum = quantile, momentum
         del self.a  # a number there, a buffer here
-        self.register_buffer("a", torch.tensor(float("nan"), dtype=torch.float32))
+        self.register_buffer("a", torch.tensor(math.pi / 2, dtype=torch.float32))  # finite, so it can be saved
         self.register_buffer("batches", torch.tensor(0, dtype=torch.long))
 
     def forward(self, cosines: Tensor, labels: Tensor) -> Tensor:
@@ -150,7 +150,7 @@ class AutoSFaceLoss(SFaceLoss):
         met = sums[1] > 0
         self.batches += met
         rate = self.batches.clamp_min(1).reciprocal().clamp_min(self.momentum)
-        moved = self.a.nan_to_num().lerp(sums[0] / sums[1], rate)
+        moved = self.a.lerp(sums[0] / sums[1], rate)
         self.a.copy_(torch.where(met, moved, self.a))
 
     def extra_repr(self) -> str:
