@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import json
 import sys
 from collections.abc import Callable
@@ -13,17 +13,12 @@ from typing import Any
 import pytest
 import torch
 
-TOY = Path(__file__).with_name("toy.py")
-
 
 @pytest.fixture(scope="session")
 def toy() -> ModuleType:
-    """The module ``toy.py``, importable under one name, so that a recipe that was written down finds its classes."""
-    spec = importlib.util.spec_from_file_location("robustvision_toy", TOY)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["robustvision_toy"] = module
-    spec.loader.exec_module(module)
-    return module
+    """The module ``robustvision_toy.py``, importable by its name, also in other processes."""
+    sys.path.insert(0, str(Path(__file__).parent))
+    return importlib.import_module("robustvision_toy")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -10,16 +10,19 @@ import json
 import os
 import signal
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from mmengine.evaluator import BaseMetric
 from mmengine.hooks import EMAHook, Hook
 from mmengine.model import BaseModel
 from mmengine.optim import CosineAnnealingLR, LinearLR
 from torch import Tensor, nn
 
+from robustvision.core.errors import InputError, TrainingError
 from robustvision.core.training import sample_rng, split_index, train
 from robustvision.core.training.hooks import EarlyStopHook
 
@@ -111,6 +114,42 @@ class KillHook(Hook):
         if self.how == "exit":
             os._exit(7)
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+class DrawHook(KillHook):
+    """Write down a random number in each step."""
+
+    priority = "LOW"
+
+    def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
+        with Path(f"draws{runner.rank}.txt").open("a") as file:
+            file.write(f"{float(torch.rand(()))}\n")
+
+
+class PoisonHook(KillHook):
+    """Break the weights of the second process."""
+
+    priority = 0  # with the hook that averages, but before it
+
+    def kill(self, runner: Any) -> None:
+        if runner.rank == 1:
+            runner.model.module.head.weight.data.fill_(torch.nan)
+
+
+def train_one_of(
+    rank: int, size: int, meeting: Path, folder: Path, settings: dict[str, Any], options: dict[str, Any]
+) -> None:
+    """Train as one of several processes, and write down how it ended."""
+    os.chdir(folder)
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=size)
+    try:
+        result = train(recipe(**settings), work_dir=folder / "run", quiet=True, **options)
+        (folder / f"metrics{rank}.json").write_text(json.dumps(result.metrics))
+    except (InputError, TrainingError, KilledError) as error:
+        (folder / f"error{rank}.txt").write_text(f"{type(error).__name__}: {error}")
+    finally:
+        dist.destroy_process_group()
 
 
 def recipe(
