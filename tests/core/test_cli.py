@@ -28,7 +28,12 @@ def app():
 
     @app.command()
     def fail(kind: str):
-        raise {"input": InputError("labels hold 12: pass num_classes=13"), "bug": KeyError("lost")}[kind]
+        raise {
+            "input": InputError("labels hold 12: pass num_classes=13"),
+            "bug": KeyError("lost"),
+            "extra": ModuleNotFoundError("No module named 'torch'", name="torch"),
+            "hole": ModuleNotFoundError("No module named 'robustvision.x'", name="robustvision.x"),
+        }[kind]
 
     @app.command()
     def options(cfg_options: cli.CfgOptions = [], seed: cli.Seed = 0):  # noqa: B006
@@ -44,9 +49,15 @@ def test_a_user_error_is_one_line_and_exit_code_2(app, capsys):
     assert captured.out == ""
 
 
-def test_a_bug_is_not_swallowed(app):
-    with pytest.raises(KeyError):
-        cli.run(app, ["fail", "bug"])
+@pytest.mark.parametrize(("kind", "error"), [("bug", KeyError), ("hole", ModuleNotFoundError)])
+def test_a_bug_is_not_swallowed(app, kind, error):
+    with pytest.raises(error):
+        cli.run(app, ["fail", kind])
+
+
+def test_a_missing_library_names_the_extra(app, capsys):
+    assert exit_code(app, ["fail", "extra"]) == 2
+    assert "needs torch: pip install 'robustvision-core[train]'" in capsys.readouterr().err
 
 
 def test_wrong_usage_is_exit_code_2(app):

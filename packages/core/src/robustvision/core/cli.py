@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 import typer.core
@@ -57,12 +57,21 @@ def run(app: typer.Typer, args: Sequence[str] | None = None) -> None:
     try:
         app(arguments)
     except RobustVisionError as error:
-        typer.secho("error: ", fg="red", bold=True, err=True, nl=False)
-        typer.echo(str(error), err=True)
-        sys.exit(2)
+        _fail(str(error))
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] == "robustvision":
+            raise
+        extra = "onnx" if error.name == "onnx" else "train"
+        _fail(f"this command needs {error.name}: pip install 'robustvision-core[{extra}]'")
     except BrokenPipeError:  # the reader, such as `head`, has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+
+
+def _fail(message: str) -> NoReturn:
+    typer.secho("error: ", fg="red", bold=True, err=True, nl=False)
+    typer.echo(message, err=True)
+    sys.exit(2)
 
 
 def emit(result: Mapping[str, Any], as_json: bool, *, title: str = "") -> None:

@@ -62,14 +62,14 @@ def run_demos(domains: list[str] | None, out: Path, *, seed: int = 0, quiet: boo
     unknown = sorted(set(domains or []) - set(installed))
     if unknown or not installed:
         raise InputError(f"no domain {', '.join(unknown) or 'at all'} is installed; there are: {', '.join(installed)}")
+    runs = {name: importlib.import_module(f"robustvision.{name}.demo").run for name in domains or installed}
     out.mkdir(parents=True, exist_ok=True)
     summary: dict[str, Any] = {}
-    for name in domains or installed:
+    for name, run in runs.items():
         if not quiet:
             typer.secho(f"{name}: demo", bold=True, err=True)
         start = time.perf_counter()
-        module = importlib.import_module(f"robustvision.{name}.demo")
-        result: DemoResult = module.run(out / name, seed=seed, quiet=quiet)
+        result: DemoResult = run(out / name, seed=seed, quiet=quiet)
         result = dataclasses.replace(
             result,
             seconds=round(time.perf_counter() - start, 1),
