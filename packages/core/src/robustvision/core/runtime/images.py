@@ -74,7 +74,8 @@ def write_image(path: str | os.PathLike[str], image: Image, *, jpeg_quality: int
     suffix = Path(path).suffix.lower()
     try:
         bgr = cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2BGR)
-        encoded, data = cv2.imencode(suffix, bgr, [cv2.IMWRITE_JPEG_QUALITY, jpeg_quality])
+        options = [cv2.IMWRITE_JPEG_QUALITY, jpeg_quality] if suffix in (".jpg", ".jpeg") else []
+        encoded, data = cv2.imencode(suffix, bgr, options)
     except cv2.error as error:
         raise InputError(f"{path}: OpenCV writes no {suffix or 'file without a suffix'}: use .png or .jpg") from error
     if not encoded:
