@@ -18,13 +18,14 @@ from robustvision.face.data import FaceDataset
 from robustvision.face.data.source import FaceArrays
 from robustvision.face.evaluation import evaluate_source, hardest_pairs
 from robustvision.face.export import export_run
-from robustvision.face.metrics import pair_scores, verification_metrics
+from robustvision.face.metrics import verification_metrics
 from robustvision.face.own_angle import own_angles
 from robustvision.face.pipeline import FaceRecognizer
 from robustvision.face.predict import GREEN, RED
 from robustvision.face.synthetic import SyntheticFaces
 from robustvision.face.training import build_training_set, load_face_recipe
 
+COLUMNS = 8
 SHOWN = ("tar@far=0.01", "tar@far=0.001", "auc", "eer", "accuracy")
 RUN_WITHOUT_TORCH = """
 import sys
@@ -57,8 +58,9 @@ def run(out: Path, *, seed: int = 0, quiet: bool = False) -> DemoResult:
 
     test = SyntheticFaces(100, 10, split="test", seed=seed, strength=0.4).arrays(quiet=quiet)
     recognizer = FaceRecognizer(out / "face.onnx")
-    measured, embeddings = evaluate_source(recognizer, test, seed=seed, quiet=quiet)
-    shipped, _ = evaluate_source(FaceRecognizer.synthetic(), test, seed=seed, quiet=quiet)
+    evaluation = evaluate_source(recognizer, test, seed=seed, quiet=quiet)
+    measured, embeddings = evaluation.metrics, evaluation.embeddings
+    shipped = evaluate_source(FaceRecognizer.synthetic(), test, seed=seed, quiet=quiet).metrics
     raw = test.images[:, ::4, ::4].reshape(len(test), -1).astype(np.float32) - 127.5
     model = MODELS.build(config.model)
     load_weights(model, find_weights(work_dir))
@@ -77,8 +79,11 @@ def run(out: Path, *, seed: int = 0, quiet: bool = False) -> DemoResult:
     report.table(
         [{"model": "tiny, trained here", **measured}, {"model": "small, shipped", **shipped}], title="Unseen people"
     )
-    genuine, impostor = pair_scores(embeddings, test.clean_labels)
-    report.histogram({"one person": genuine, "two people": impostor}, title="Cosines on unseen people", x="cosine")
+    report.histogram(
+        {"one person": evaluation.genuine, "two people": evaluation.impostor},
+        title="Cosines on unseen people",
+        x="cosine",
+    )
     report.histogram(
         {"right label": angles[~dataset.is_noisy], "wrong label": angles[dataset.is_noisy]},
         title="Angle of training images to the centre of the label they were given",
@@ -117,9 +122,17 @@ def _run_without_torch(out: Path, test: FaceArrays, expected: np.ndarray) -> flo
 
 
 def _write_pictures(out: Path, dataset: FaceDataset, test: FaceArrays, embeddings: np.ndarray) -> dict[str, np.ndarray]:
-    """Training faces under right and under wrong labels, and the test pairs that the model finds hardest."""
-    noisy, clean = np.flatnonzero(dataset.is_noisy)[:8], np.flatnonzero(~dataset.is_noisy)[:8]
-    right, wrong = (np.hstack([dataset.source.image(int(place)) for place in places]) for places in (clean, noisy))
+    """Write what a person would look at.
+
+    ``training_faces``: in each column two images under one label, the upper one rightly and the lower one wrongly.
+    ``hardest_pairs``: the test pairs of one person least alike, then those of two people most alike.
+    """
+    columns = [
+        [places[~dataset.is_noisy[places]], places[dataset.is_noisy[places]]]
+        for places in (np.flatnonzero(dataset.labels == label) for label in range(dataset.num_classes))
+    ]
+    columns = [column for column in columns if all(len(places) for places in column)][:COLUMNS]
+    right, wrong = (np.hstack([dataset.source.image(int(column[row][0])) for column in columns]) for row in (0, 1))
     pairs = [
         np.vstack([test.images[first], test.images[second]])
         for first, second, _ in hardest_pairs(embeddings, np.asarray(test.clean_labels))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from robustvision.core.runtime.files import write_atomically
 from robustvision.core.runtime.manifest import Threshold
 from robustvision.core.runtime.progress import track
 from robustvision.face.data.source import FaceSource
-from robustvision.face.metrics import genuine_identities, pair_scores, verification_metrics
+from robustvision.face.metrics import genuine_identities, pair_scores, score_metrics, verification_metrics
 from robustvision.face.pipeline import FaceRecognizer
 
 BATCH = 64
@@ -80,9 +81,28 @@ def calibrate_thresholds(
     return thresholds, {name: value for name, value in metrics.items() if np.isfinite(value)}
 
 
+@dataclass(frozen=True)
+class Evaluation:
+    """What a model reaches on a source.
+
+    Attributes:
+        metrics: Plain values. ``tar@far=1e-3 low`` and ``high`` are 95 % bootstrap bounds over identities, at a fixed
+            threshold: pairs of one identity are not independent. ``accuracy`` is the 10-fold accuracy on drawn pairs,
+            embedded with their mirror images as the protocol has it.
+        embeddings: [N, d] unit vectors.
+        genuine: Cosines of all pairs of one identity.
+        impostor: Cosines of all pairs of two identities.
+    """
+
+    metrics: dict[str, Any]
+    embeddings: Float32
+    genuine: Float32
+    impostor: Float32
+
+
 def evaluate_source(
     recognizer: FaceRecognizer, source: FaceSource, *, seed: int = 0, quiet: bool = False
-) -> tuple[dict[str, Any], Float32]:
+) -> Evaluation:
     """Measure a model on a source of crops.
 
     Args:
@@ -92,9 +112,7 @@ def evaluate_source(
         quiet: No progress.
 
     Returns:
-        Plain values, and the embeddings [N, d]. ``tar@far=1e-3 low`` and ``high`` are 95 % bootstrap bounds over
-        identities, at a fixed threshold: pairs of one identity are not independent. ``accuracy`` is the 10-fold
-        accuracy on drawn pairs, embedded with their mirror images as the protocol has it.
+        Metrics, embeddings and scores.
 
     Raises:
         InputError: The labels leave no genuine, or no impostor pairs.
@@ -102,8 +120,8 @@ def evaluate_source(
     embeddings = embed_dataset(recognizer, source, quiet=quiet)
     labels = np.asarray(source.clean_labels)
     result: dict[str, Any] = {"images": len(labels), "identities": len(np.unique(labels))}
-    result |= verification_metrics(embeddings, labels, FARS)
-    genuine, _ = pair_scores(embeddings, labels)
+    genuine, impostor = pair_scores(embeddings, labels)
+    result |= score_metrics(genuine, impostor, FARS)
     owners = genuine_identities(labels)
     for far in FARS:
         threshold = result[f"threshold@far={far:g}"]
@@ -112,7 +130,7 @@ def evaluate_source(
             result |= {f"tar@far={far:g} low": interval.low, f"tar@far={far:g} high": interval.high}
     if len(np.unique(labels)) >= 2 * FOLDS:
         result |= _kfold(recognizer, source, embeddings, labels, seed)
-    return result, embeddings
+    return Evaluation(result, embeddings, genuine, impostor)
 
 
 def _kfold(
@@ -188,16 +206,22 @@ def evaluate_face(
         origin = f"synthetic test faces, seed {seed}"
     else:
         source, origin = read_faces(data, landmarks=landmarks), str(data)
-    metrics, embeddings = evaluate_source(recognizer, source, seed=seed, quiet=quiet)
-    result = {"data": origin, **metrics, "model": recognizer.model.manifest.name, "sha256": recognizer.model.sha256}
+    evaluation = evaluate_source(recognizer, source, seed=seed, quiet=quiet)
+    result = {
+        "data": origin,
+        **evaluation.metrics,
+        "model": recognizer.model.manifest.name,
+        "sha256": recognizer.model.sha256,
+    }
     if calibrate and model is not None:
         from robustvision.core.export import update_manifest
 
-        thresholds, _ = calibrate_thresholds(embeddings, source.clean_labels, f"{origin}: {len(embeddings)} images")
+        described = f"{origin}: {len(source)} images"
+        thresholds, _ = calibrate_thresholds(evaluation.embeddings, source.clean_labels, described)
         update_manifest(model, thresholds=thresholds)
         result["thresholds"] = [dataclasses.asdict(threshold) for threshold in thresholds]
     work_dir.mkdir(parents=True, exist_ok=True)
-    result["report"] = str(_write_report(work_dir / "report.html", result, source, embeddings))
+    result["report"] = str(_write_report(work_dir / "report.html", result, source, evaluation))
     with write_atomically(work_dir / "metrics.json") as path:
         path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     return result
@@ -227,14 +251,14 @@ def hardest_pairs(
     return [(int(first[place]), int(second[place]), float(scores[place])) for place in chosen]
 
 
-def _write_report(path: Path, result: dict[str, Any], source: FaceSource, embeddings: Float32) -> Path:
+def _write_report(path: Path, result: dict[str, Any], source: FaceSource, evaluation: Evaluation) -> Path:
     from robustvision.core.report import Report
 
     labels = np.asarray(source.clean_labels)
-    genuine, impostor = pair_scores(embeddings, labels)
+    impostor = evaluation.impostor
     shown = np.random.default_rng(0).choice(impostor, min(len(impostor), 100_000), replace=False)
     few = np.arange(min(len(labels), 2000))
-    pairs = hardest_pairs(embeddings[few], labels[few])
+    pairs = hardest_pairs(evaluation.embeddings[few], labels[few])
     captions = [
         f"{'same' if labels[first] == labels[second] else 'two'} people, cosine {cosine:.2f}"
         for first, second, cosine in pairs
@@ -242,7 +266,7 @@ def _write_report(path: Path, result: dict[str, Any], source: FaceSource, embedd
     numbers = {name: value for name, value in result.items() if isinstance(value, float)}
     report = Report("Face verification", subtitle=f"{result['model']} on {result['data']}")
     report.metrics(numbers)
-    report.histogram({"one person": genuine, "two people": shown}, title="Cosines of all pairs", x="cosine")
+    report.histogram({"one person": evaluation.genuine, "two people": shown}, title="Cosines of all pairs", x="cosine")
     report.pictures(
         [
             (np.hstack([source.image(a), source.image(b)]), text)

@@ -95,7 +95,22 @@ def verification_metrics(
     Raises:
         InputError: As for ``pair_scores``.
     """
-    genuine, impostor = pair_scores(embeddings, labels)
+    return score_metrics(*pair_scores(embeddings, labels), fars)
+
+
+def score_metrics(
+    genuine: npt.ArrayLike, impostor: npt.ArrayLike, fars: Sequence[float] = (1e-2, 1e-3)
+) -> dict[str, float]:
+    """Measure verification from the scores of pairs, as ``verification_metrics`` does from embeddings.
+
+    Args:
+        genuine: Scores of pairs of one identity.
+        impostor: Scores of pairs of two identities.
+        fars: False accept rates at which to read the true accept rate.
+
+    Returns:
+        As for ``verification_metrics``.
+    """
     metrics: dict[str, float] = {}
     for far in fars:
         point = tar_at_far(genuine, impostor, far)

@@ -38,7 +38,8 @@ def make_model(path: Path, *, seed: int = 0, quiet: bool = False) -> dict[str, A
         train_face("small", work_dir=work_dir, seed=seed, quiet=quiet)
         staged = Path(folder) / path.name
         export_run(work_dir, staged, quiet=quiet)
-        metrics, _ = evaluate_source(FaceRecognizer(staged), TEST.arrays(quiet=quiet), seed=seed, quiet=quiet)
+        test = TEST.arrays(quiet=quiet)
+        metrics = evaluate_source(FaceRecognizer(staged), test, seed=seed, quiet=quiet).metrics
         update_manifest(staged, name="sface_small", metrics={"test (synthetic)": metrics})
         if staged.stat().st_size > MAX_BYTES:
             raise ExportError(f"{staged.name} has {staged.stat().st_size} bytes, at most {MAX_BYTES} ship")
