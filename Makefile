@@ -4,17 +4,20 @@ BIN      := .venv/bin
 UV       := $(BIN)/uv
 PACKAGES := $(wildcard packages/*)
 INPUTS   := pyproject.toml constraints.txt $(wildcard packages/*/pyproject.toml)
+SPEED    := margin_losses face_pipeline
+CLAIMS   := face_label_flips
 PYTEST   := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 export UV_COMPILE_BYTECODE := 1
 
-.PHONY: help setup demo test test-slow test-all test-edge lint format bench docs models constraints clean
+.PHONY: help setup demo test test-slow lint format bench claims docs models constraints clean
 
 help:
 	@echo "make demo        train, evaluate, export and run every domain on synthetic data (minutes)"
 	@echo "make test        the tests, and the edge tests in an environment without torch"
-	@echo "make test-slow   the tests that take longer; test-all runs both"
+	@echo "make test-slow   the tests that take longer"
 	@echo "make lint        ruff, mypy, import-linter"
-	@echo "make bench       the speed and memory ratios of benchmarks/"
+	@echo "make bench       the speed and memory ratios (minutes)"
+	@echo "make claims      the studies behind the claims (an hour a domain; resumes)"
 	@echo "make models      retrain the small models that ship in the wheels"
 	@echo "make docs        the documentation as HTML in docs/_build"
 	@echo "make setup       only the environments (.venv, .venv-edge)"
@@ -45,10 +48,6 @@ test: setup
 test-slow: setup
 	$(PYTEST) -m slow
 
-test-all: setup
-	$(PYTEST)
-	.venv-edge/bin/python -m pytest tests/edge
-
 lint: .venv/.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -60,7 +59,10 @@ format: .venv/.stamp
 	$(BIN)/ruff format .
 
 bench: .venv/.stamp
-	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+	for name in $(SPEED); do $(BIN)/python benchmarks/$$name.py || exit 1; done
+
+claims: .venv/.stamp
+	for name in $(CLAIMS); do $(BIN)/python benchmarks/$$name.py || exit 1; done
 
 models: .venv/.stamp
 	for domain in $(filter-out core,$(notdir $(PACKAGES))); do $(BIN)/python -m robustvision.$$domain.models || exit 1; done
