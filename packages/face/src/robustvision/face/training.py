@@ -66,7 +66,7 @@ def build_training_set(config: Config, *, quiet: bool = False) -> FaceDataset:
     """Read or render the training set of a recipe, and fit the head to the number of its identities.
 
     Args:
-        config: The recipe; its ``model.head.num_classes`` is set.
+        config: The recipe; the number of classes of its head, and of a loss that has one, is set.
         quiet: No progress while faces are rendered.
 
     Returns:
@@ -80,6 +80,8 @@ def build_training_set(config: Config, *, quiet: bool = False) -> FaceDataset:
             config[loader].dataset.quiet = quiet
     dataset = DATASETS.build(config.train_dataloader.dataset)
     config.model.head.num_classes = dataset.num_classes
+    if "num_classes" in config.model.loss:  # AutoSFaceLoss finds its b by it
+        config.model.loss.num_classes = dataset.num_classes
     return dataset
 
 
