@@ -73,4 +73,5 @@ def _through_jpeg(image: npt.NDArray[np.uint8], quality: int) -> npt.NDArray[np.
         return image
     bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
     _, stored = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])
-    return cv2.imdecode(stored, cv2.IMREAD_COLOR_RGB)  # type: ignore[return-value]
+    decoded = cv2.imdecode(stored, cv2.IMREAD_COLOR)  # IMREAD_COLOR_RGB came with OpenCV 4.11
+    return cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)  # type: ignore[arg-type,return-value]
