@@ -132,3 +132,34 @@ def test_the_folder_that_synthesize_writes_is_the_source_that_it_came_from(trees
     rendered, read = SyntheticFaces(12, 4, split="train", seed=9), read_faces(trees / "val")
     assert (read.num_classes, len(read)) == (12, 48)
     np.testing.assert_array_equal(read.labels, rendered.labels)
+
+
+def test_a_run_without_validation_exports_without_thresholds(trees, tmp_path, capsys):
+    args = ("--data", trees / "train", "--work-dir", tmp_path / "run", "--quiet")
+    short = [option for option in SHORT if not option.startswith(("val_", "default_hooks", "train_cfg.val"))]
+    assert run("train", "tiny", *args, *short) == 0
+    assert run("export", tmp_path / "run", "--out", tmp_path / "v.onnx", "--variant", "fp16", "--quiet") == 2
+    assert not (tmp_path / "v.onnx").exists()
+    capsys.readouterr()
+    assert run("export", tmp_path / "run", "--out", tmp_path / "plain.onnx", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["thresholds"].startswith("none")
+    assert open_model(tmp_path / "plain.onnx").manifest.thresholds == ()
+
+
+def test_calibrate_changes_nothing_when_the_folder_cannot_be_used(model, trees, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    before = model.read_bytes()
+    args = ("--model", model, "--data", trees / "val", "--calibrate", "--quiet")
+    assert run("evaluate", *args, "--work-dir", tmp_path / "file") == 2
+    assert "cannot make the folder" in capsys.readouterr().err
+    assert model.read_bytes() == before
+
+
+def test_results_are_strict_json(tmp_path, capsys):
+    """FAR 1e-3 cannot be measured on 5 people with 3 images: null, not NaN."""
+    assert run("synthesize", tmp_path / "few", "--identities", 5, "--images", 3, "--quiet") == 0
+    capsys.readouterr()
+    with pytest.warns(UserWarning, match="cannot be measured"):
+        assert run("evaluate", "--data", tmp_path / "few", "--work-dir", tmp_path / "e", "--json") == 0
+    for text in (capsys.readouterr().out, (tmp_path / "e" / "metrics.json").read_text()):
+        assert json.loads(text, parse_constant=pytest.fail)["tar@far=0.001"] is None

@@ -1,9 +1,12 @@
+import json
 import os
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from robustvision.core.errors import InputError
-from robustvision.core.runtime.files import write_atomically, write_folder_atomically
+from robustvision.core.runtime.files import json_text, make_folder, write_atomically, write_folder_atomically
 
 
 def test_the_file_appears_only_when_complete(tmp_path):
@@ -102,3 +105,24 @@ def test_a_failed_folder_leaves_the_old_one(tmp_path):
         write_and_fail()
     assert (target / "m").read_text() == "old"
     assert os.listdir(tmp_path) == ["model"]
+
+
+def test_json_is_strict():
+    content = {"a": float("nan"), 1: (np.float32(0.5), np.arange(2)), "b": [np.inf, None, True, "ü"], "p": Path("x")}
+    text = json_text(content)
+    assert json.loads(text, parse_constant=pytest.fail) == {
+        "a": None,
+        "1": [0.5, [0, 1]],
+        "b": [None, None, True, "ü"],
+        "p": "x",
+    }
+    assert "ü" in text
+
+
+def test_a_folder_that_cannot_be_made_is_an_input_error(tmp_path):
+    (tmp_path / "file").touch()
+    assert make_folder(tmp_path / "a" / "b").is_dir()
+    assert make_folder(tmp_path / "a" / "b").is_dir()
+    for path in (tmp_path / "file", tmp_path / "file" / "sub"):
+        with pytest.raises(InputError, match="cannot make the folder"):
+            make_folder(path)

@@ -103,3 +103,29 @@ def test_only_numbers_and_plain_values_enter_a_manifest(affine_manifest, value):
 def test_nan_never_enters_a_manifest(affine_manifest):
     with pytest.raises(ValueError, match="JSON compliant"):
         affine_manifest.replace(metrics={"loss": float("nan")}).to_json()
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("thresholds", [{"name": "n", "score": "cosine", "value": "abc", "calibrated_on": "x"}]),
+        ("thresholds", [{"name": "n", "score": "cosine", "value": None, "calibrated_on": "x"}]),
+        ("thresholds", [{"name": "n", "score": "cosine", "value": 1e999, "calibrated_on": "x"}]),
+        ("training", "x"),
+        ("metrics", [1]),
+        (
+            "self_test",
+            {
+                "graph": "main",
+                "inputs": {"x": {"dtype": "float32", "shape": [10**30], "zlib_base64": ""}},
+                "outputs": {},
+                "atol": 1,
+            },
+        ),
+    ],
+)
+def test_values_that_a_pipeline_would_stumble_over_are_refused(affine_manifest, field, value):
+    data = json.loads(affine_manifest.to_json())
+    data[field] = value
+    with pytest.raises(ModelError, match="incomplete"):
+        Manifest.from_json(json.dumps(data))

@@ -7,7 +7,6 @@ imported at the top of a ``cli.py``, so that ``--help`` answers at once.
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -79,7 +78,9 @@ def emit(result: Mapping[str, Any], as_json: bool, *, title: str = "") -> None:
     if os.environ.get("RANK", "0") != "0":
         return
     if as_json:
-        typer.echo(json.dumps(result, default=str, ensure_ascii=False))
+        from robustvision.core.runtime.files import json_text
+
+        typer.echo(json_text(result))
         return
     from rich.console import Console
     from rich.table import Table
@@ -170,6 +171,8 @@ def info(
     from robustvision.core.info import summary
     from robustvision.core.runtime.session import open_model
 
+    if snippet and (check or as_json):
+        raise InputError("--snippet prints Python alone: leave --check and --json out")
     opened = open_model(model)
     if snippet:
         from robustvision.core.runtime.snippet import python_snippet

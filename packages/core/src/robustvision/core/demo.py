@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-import json
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +16,7 @@ import typer
 
 from robustvision.core.cli import domain_names
 from robustvision.core.errors import InputError
-from robustvision.core.runtime.files import write_atomically
+from robustvision.core.runtime.files import make_folder, write_json
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,7 @@ def run_demos(domains: list[str] | None, out: Path, *, seed: int = 0, quiet: boo
     if unknown or not installed:
         raise InputError(f"no domain {', '.join(unknown) or 'at all'} is installed; there are: {', '.join(installed)}")
     runs = {name: importlib.import_module(f"robustvision.{name}.demo").run for name in domains or installed}
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     summary: dict[str, Any] = {}
     for name, run in runs.items():
         if not quiet:
@@ -78,8 +77,7 @@ def run_demos(domains: list[str] | None, out: Path, *, seed: int = 0, quiet: boo
             pictures=[f"{name}/{picture}" for picture in result.pictures],
         )
         summary[name] = dataclasses.asdict(result)
-    with write_atomically(out / "summary.json") as path:
-        path.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    write_json(out / "summary.json", summary)
     if not quiet:
         typer.echo(f"reports: {', '.join(str(out / entry['report']) for entry in summary.values())}", err=True)
     return summary

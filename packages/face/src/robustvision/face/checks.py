@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from robustvision.core.errors import InputError
 from robustvision.core.runtime.faces import Face, FaceDetector
 from robustvision.core.runtime.images import IMAGE_SUFFIXES, read_image
 from robustvision.face.alignment import align_face, inspect_landmarks
@@ -32,7 +33,11 @@ def check_source(source: Path, *, landmarks: Path | None = None) -> list[Finding
         InputError: The source cannot be read at all.
         MissingExtraError: A photo needs the face detector, and its extra is not installed.
     """
+    if not source.exists():
+        raise InputError(f"{source} is not there: give a data folder, a list file or a photo")
     if source.is_file() and source.suffix.lower() in IMAGE_SUFFIXES:
+        if landmarks is not None:
+            raise InputError("--landmarks belong to a data set: a photo's are found by the detector")
         return check_photo(read_image(source), str(source), FaceDetector())
     return check(source, landmarks=landmarks, quiet=False)
 

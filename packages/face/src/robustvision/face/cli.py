@@ -125,12 +125,16 @@ def predict(
     result = predict_photos(photos, model=model, reference=reference, threshold=threshold, detector=detector, out=out)
     if as_json:
         emit(result, True)
-        return
-    for photo in result["photos"]:
-        emit(_without_embeddings(photo), False, title=photo["photo"])
+    else:
+        for photo in result["photos"]:
+            emit(_without_embeddings(photo), False, title=photo["photo"])
+    if any("error" in photo for photo in result["photos"]):
+        raise typer.Exit(2)
 
 
 def _without_embeddings(photo: dict[str, Any]) -> dict[str, Any]:
+    if "error" in photo:
+        return {"error": photo["error"]}
     faces: dict[str, Any] = {
         f"face {place}": {name: value for name, value in face.items() if name != "embedding"}
         for place, face in enumerate(photo["faces"])
@@ -140,7 +144,7 @@ def _without_embeddings(photo: dict[str, Any]) -> dict[str, Any]:
 
 @app.command()
 def synthesize(
-    out: Annotated[Path, typer.Argument(help="The folder to write; it must not exist yet, or be empty.")],
+    out: Annotated[Path, typer.Argument(help="The folder to write; an older tree of this command there is replaced.")],
     identities: Annotated[int, typer.Option("--identities", min=2, help="Number of people.")] = 100,
     images: Annotated[int, typer.Option("--images", min=1, help="Images a person.")] = 10,
     flip_rate: Annotated[float, typer.Option("--flip-rate", help="Share of images under a wrong label.")] = 0.0,

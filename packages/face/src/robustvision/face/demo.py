@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from mmengine.registry import MODELS
 from robustvision.core.demo import DemoResult
 from robustvision.core.evaluation import roc_auc
 from robustvision.core.report import report_training
+from robustvision.core.runtime.files import make_folder
 from robustvision.core.runtime.images import write_image
 from robustvision.core.training import find_weights, load_weights, train
 from robustvision.face.data import FaceDataset
@@ -49,7 +51,7 @@ def run(out: Path, *, seed: int = 0, quiet: bool = False) -> DemoResult:
     Returns:
         What was measured and written; paths are relative to ``out``.
     """
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     work_dir = _fresh(out / "run")
     config = load_face_recipe("tiny", cfg_options=[f"train_dataloader.dataset.noise_seed={seed}"])
     dataset = build_training_set(config, quiet=quiet)
@@ -104,8 +106,7 @@ def run(out: Path, *, seed: int = 0, quiet: bool = False) -> DemoResult:
 def _fresh(folder: Path) -> Path:
     """An older demo's run makes way."""
     if (folder / "run.json").is_file():
-        for file in folder.iterdir():
-            file.unlink()
+        shutil.rmtree(folder)
     return folder
 
 

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from robustvision.core.errors import InputError
 from robustvision.core.evaluation import bootstrap_interval, kfold_verification
-from robustvision.core.runtime.files import write_atomically
+from robustvision.core.runtime.files import make_folder, write_json
 from robustvision.core.runtime.manifest import Threshold
 from robustvision.core.runtime.progress import track
+from robustvision.core.runtime.session import open_model
 from robustvision.face.data.source import FaceSource
 from robustvision.face.metrics import genuine_identities, pair_scores, score_metrics, verification_metrics
 from robustvision.face.pipeline import FaceRecognizer
+
+if TYPE_CHECKING:
+    from robustvision.core.report import Report
 
 BATCH = 64
 FARS = (1e-2, 1e-3)
@@ -59,10 +62,10 @@ def calibrate_thresholds(
         calibrated_on: Which data this is, for the manifest.
 
     Returns:
-        The thresholds for the rates that this many impostor pairs can measure, and all metrics.
+        The thresholds for the rates that this many impostor pairs can measure, perhaps none, and the finite metrics.
 
     Raises:
-        InputError: There are too few pairs for any rate, or the embeddings are degenerate.
+        InputError: The embeddings are degenerate, or one kind of pair is missing.
     """
     metrics = verification_metrics(embeddings, labels, FARS)
     thresholds = tuple(
@@ -76,8 +79,6 @@ def calibrate_thresholds(
         for far in sorted(FARS)
         if np.isfinite(metrics[f"threshold@far={far:g}"])
     )
-    if not thresholds:
-        raise InputError(f"{calibrated_on}: too few pairs to calibrate FAR {max(FARS):g}: use more identities")
     return thresholds, {name: value for name, value in metrics.items() if np.isfinite(value)}
 
 
@@ -190,40 +191,42 @@ def evaluate_face(
         quiet: No progress.
 
     Returns:
-        Plain values: the metrics, the model's hash, and the paths.
+        Plain values: the metrics, the model's hash (and that of the file after ``calibrate``), and the report's path.
 
     Raises:
-        InputError: The data cannot be used, or the shipped model shall be calibrated.
+        InputError: The data or the folder cannot be used, or the shipped model shall be calibrated.
+        MissingExtraError: The report needs the extra ``train``.
     """
+    from robustvision.core.export import update_manifest
+    from robustvision.core.report import Report
     from robustvision.face.data import read_faces
     from robustvision.face.synthetic import SyntheticFaces
 
     if calibrate and model is None:
         raise InputError("--calibrate writes into the model's file: give your own with --model")
+    if landmarks is not None and data is None:
+        raise InputError("--landmarks without --data: rendered faces come with their own")
     recognizer = FaceRecognizer.synthetic() if model is None else FaceRecognizer(model)
+    make_folder(work_dir)
     if data is None:
         source: FaceSource = SyntheticFaces(100, 10, split="test", seed=seed, strength=0.4).arrays(quiet=quiet)
         origin = f"synthetic test faces, seed {seed}"
     else:
         source, origin = read_faces(data, landmarks=landmarks), str(data)
     evaluation = evaluate_source(recognizer, source, seed=seed, quiet=quiet)
-    result = {
-        "data": origin,
-        **evaluation.metrics,
-        "model": recognizer.model.manifest.name,
-        "sha256": recognizer.model.sha256,
-    }
+    opened = recognizer.model
+    result = {"data": origin, **evaluation.metrics, "model": opened.manifest.name, "sha256": opened.sha256}
+    report = Report("Face verification", subtitle=f"{opened.manifest.name} on {origin}")
+    result["report"] = str(_fill(report, evaluation, source).write(work_dir / "report.html"))
     if calibrate and model is not None:
-        from robustvision.core.export import update_manifest
-
         described = f"{origin}: {len(source)} images"
         thresholds, _ = calibrate_thresholds(evaluation.embeddings, source.clean_labels, described)
+        if not thresholds:
+            raise InputError(f"{described}: too few pairs to calibrate FAR {max(FARS):g}: use more identities")
         update_manifest(model, thresholds=thresholds)
         result["thresholds"] = [dataclasses.asdict(threshold) for threshold in thresholds]
-    work_dir.mkdir(parents=True, exist_ok=True)
-    result["report"] = str(_write_report(work_dir / "report.html", result, source, evaluation))
-    with write_atomically(work_dir / "metrics.json") as path:
-        path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        result["sha256 calibrated"] = open_model(model).sha256
+    write_json(work_dir / "metrics.json", result)
     return result
 
 
@@ -251,28 +254,17 @@ def hardest_pairs(
     return [(int(first[place]), int(second[place]), float(scores[place])) for place in chosen]
 
 
-def _write_report(path: Path, result: dict[str, Any], source: FaceSource, evaluation: Evaluation) -> Path:
-    from robustvision.core.report import Report
-
-    labels = np.asarray(source.clean_labels)
-    impostor = evaluation.impostor
+def _fill(report: Report, evaluation: Evaluation, source: FaceSource) -> Report:
+    labels, impostor = np.asarray(source.clean_labels), evaluation.impostor
     shown = np.random.default_rng(0).choice(impostor, min(len(impostor), 100_000), replace=False)
     few = np.arange(min(len(labels), 2000))
-    pairs = hardest_pairs(evaluation.embeddings[few], labels[few])
-    captions = [
-        f"{'same' if labels[first] == labels[second] else 'two'} people, cosine {cosine:.2f}"
-        for first, second, cosine in pairs
+    pairs = [
+        (
+            np.hstack([source.image(first), source.image(second)]),
+            f"{'same person' if labels[first] == labels[second] else 'two people'}, cosine {cosine:.2f}",
+        )
+        for first, second, cosine in hardest_pairs(evaluation.embeddings[few], labels[few])
     ]
-    numbers = {name: value for name, value in result.items() if isinstance(value, float)}
-    report = Report("Face verification", subtitle=f"{result['model']} on {result['data']}")
-    report.metrics(numbers)
+    report.metrics({name: value for name, value in evaluation.metrics.items() if isinstance(value, float)})
     report.histogram({"one person": evaluation.genuine, "two people": shown}, title="Cosines of all pairs", x="cosine")
-    report.pictures(
-        [
-            (np.hstack([source.image(a), source.image(b)]), text)
-            for (a, b, _), text in zip(pairs, captions, strict=True)
-        ],
-        title="The pairs that it finds hardest",
-    )
-    report.write(path)
-    return path
+    return report.pictures(pairs, title="The pairs that it finds hardest")

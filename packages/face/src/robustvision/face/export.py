@@ -7,7 +7,8 @@ validation identities of the run.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from robustvision.core.export import (
     to_fp16,
     update_manifest,
 )
+from robustvision.core.runtime.files import write_atomically
 from robustvision.core.runtime.manifest import MAIN_GRAPH
 from robustvision.core.training import find_weights, load_weights
 from robustvision.core.training.run_record import read_record
@@ -126,7 +128,7 @@ def export_run(
         Plain values: paths, parity, thresholds, and for each variant its size and the change of its metrics.
 
     Raises:
-        InputError: The folder holds no finished run, or a variant is unknown.
+        InputError: The folder holds no run, a variant is unknown, or there is nothing to measure it on.
         ExportError: The graph does not compute what torch computes.
     """
     unknown = sorted(set(variants) - {"fp16", "int8-dynamic", "int8-static"})
@@ -138,50 +140,75 @@ def export_run(
     if not record:
         raise InputError(f"{work_dir} holds no run.json: give the work folder of a training run")
     config = Config.fromfile(str(Path(work_dir) / "config.py"), format_python_code=False)
+    validation = DATASETS.build(config.val_dataloader.dataset) if config.get("val_dataloader") else None
+    if variants and validation is None:
+        raise InputError("variants are measured on validation data, and this run had none: train it with --val-data")
     model = MODELS.build(config.model)
     load_weights(model, find_weights(work_dir))
+    with write_atomically(path) as place:
+        report = export_backbone(
+            model.backbone,
+            place,
+            name=f"face {(record['recipe'] or {}).get('name', 'model')}",
+            l2=l2,
+            training=_describe_training(record, config, model),
+        )
+        thresholds = {} if validation is None else _calibrate(place, validation, config, quiet)
+    result = {
+        "model": str(path),
+        "parity_max_abs": report.parity_max_abs,
+        "bytes": path.stat().st_size,
+        "thresholds": thresholds or "none: the run has no validation data, or too few pairs of it",
+    }
+    if validation is not None and variants:
+        measure = _measurement(validation, quiet)
+        result["variants"] = {kind: _write_variant(path, kind, validation, measure) for kind in variants}
+    return result
+
+
+def _describe_training(record: Mapping[str, Any], config: Config, model: nn.Module) -> dict[str, Any]:
     recipe = record["recipe"] or {}
-    report = export_backbone(
-        model.backbone,
-        path,
-        name=f"face {recipe.get('name', 'model')}",
-        l2=l2,
-        training={
-            "recipe": recipe.get("name"),
-            "options": recipe.get("options"),
-            "seed": record["seed"],
-            "loss": str(model.loss),
-            "backbone": type(model.backbone).__name__,
-            "trained_on": _origin(config.train_dataloader.dataset),
-            "data": record["data"],
-        },
-    )
-    validation = DATASETS.build(config.val_dataloader.dataset)
-    result = {"model": str(path), "parity_max_abs": report.parity_max_abs, "bytes": path.stat().st_size}
-    result["thresholds"] = _calibrate(path, validation, _origin(config.val_dataloader.dataset), quiet)
-    return {**result, "variants": {kind: _write_variant(path, kind, validation, quiet) for kind in variants}}
+    return {
+        "recipe": recipe.get("name"),
+        "options": recipe.get("options"),
+        "seed": record["seed"],
+        "loss": str(model.loss),
+        "backbone": type(model.backbone).__name__,
+        "trained_on": _origin(config.train_dataloader.dataset),
+        "data": record["data"],
+    }
 
 
 def _origin(dataset: Any) -> str:
     return "synthetic" if "synthetic" in str(dataset.get("type")) else str(dataset.get("path", "a data set"))
 
 
-def _calibrate(path: Path, validation: FaceDataset, origin: str, quiet: bool) -> dict[str, float]:
+def _calibrate(path: Path, validation: FaceDataset, config: Config, quiet: bool) -> dict[str, float]:
     embeddings = embed_dataset(FaceRecognizer(path), validation.source, quiet=quiet)
     labels = np.asarray(validation.labels)
+    origin = _origin(config.val_dataloader.dataset)
     described = f"{origin}: {len(labels)} validation images of {len(np.unique(labels))} identities"
     thresholds, metrics = calibrate_thresholds(embeddings, labels, described)
     update_manifest(path, thresholds=thresholds, metrics={"validation": metrics})
     return {threshold.name: threshold.value for threshold in thresholds}
 
 
-def _write_variant(path: Path, kind: str, validation: FaceDataset, quiet: bool) -> dict[str, Any]:
-    target = path.with_suffix(f".{kind}.onnx")
+def _measurement(validation: FaceDataset, quiet: bool) -> Callable[[Path], dict[str, float]]:
+    """How a model does on the validation data; the fp32 original is measured once for all its variants."""
 
+    @lru_cache
     def measure(model: Path) -> dict[str, float]:
         embeddings = embed_dataset(FaceRecognizer(model), validation.source, quiet=quiet)
-        return verification_metrics(embeddings, validation.labels)
+        measured = verification_metrics(embeddings, validation.labels)
+        return {name: value for name, value in measured.items() if np.isfinite(value)}
 
+    return measure
+
+
+def _write_variant(
+    path: Path, kind: str, validation: FaceDataset, measure: Callable[[Path], dict[str, float]]
+) -> dict[str, Any]:
+    target = path.with_suffix(f".{kind}.onnx")
     if kind == "fp16":
         report = to_fp16(path, target, measure=measure)
     elif kind == "int8-dynamic":

@@ -121,8 +121,8 @@ class FaceRecognizer:
             if threshold.score == "cosine":
                 return threshold.value
         raise InputError(
-            f"{self.model.path} carries no calibrated threshold: pass threshold=, or calibrate it with "
-            "`robustvision-face evaluate MODEL --data VALIDATION --calibrate`"
+            f"{self.model.path} carries no calibrated threshold: give one (threshold=, --threshold), or calibrate it: "
+            f"robustvision-face evaluate --model {self.model.path} --data VALIDATION --calibrate"
         )
 
     @property
@@ -168,8 +168,9 @@ class FaceRecognizer:
         Raises:
             InputError: The image is of another shape or type, or the landmarks are degenerate.
         """
-        crops = np.asarray(image if landmarks is None else align_face(image, landmarks, self.size))
-        if crops.dtype != np.uint8 or crops.ndim not in (3, 4) or crops.shape[-3:] != (self.size, self.size, 3):
+        crops = _array(image if landmarks is None else align_face(image, landmarks, self.size))
+        is_crop = crops.ndim in (3, 4) and crops.shape[-3:] == (self.size, self.size, 3)
+        if crops.dtype != np.uint8 or not is_crop or not crops.size:
             raise InputError(
                 f"got an image {crops.shape} of {crops.dtype}, but the model takes aligned RGB uint8 crops "
                 f"[{self.size}, {self.size}, 3], or [N, ...] of them: call align() first, or give landmarks"
@@ -216,7 +217,10 @@ class FaceRecognizer:
         Raises:
             InputError: The shapes differ, a vector is zero or not finite, or there is no threshold.
         """
-        a, b = (np.asarray(vector, dtype=np.float64) for vector in (first, second))
+        a, b = (_array(vector) for vector in (first, second))
+        if not (np.issubdtype(a.dtype, np.number) and np.issubdtype(b.dtype, np.number)):
+            raise InputError(f"got embeddings of {a.dtype} and {b.dtype}: compare takes two vectors of numbers")
+        a, b = a.astype(np.float64), b.astype(np.float64)
         if a.ndim != 1 or a.shape != b.shape:
             raise InputError(f"got embeddings {a.shape} and {b.shape}: compare takes two vectors of one model")
         lengths = np.linalg.norm(a) * np.linalg.norm(b)
@@ -224,4 +228,13 @@ class FaceRecognizer:
             raise InputError("an embedding is zero or not finite: it cannot be compared")
         cosine = float(np.clip(a @ b / lengths, -1.0, 1.0))
         limit = self.threshold if threshold is None else threshold
+        if not -1 <= limit <= 1:
+            raise InputError(f"the threshold is {limit}, but it is a cosine: give a number from -1 to 1")
         return Comparison(cosine, float(np.sqrt(2 - 2 * cosine)), limit, cosine > limit)
+
+
+def _array(values: object) -> npt.NDArray[Any]:
+    try:
+        return np.asarray(values)
+    except ValueError as error:  # lists of unequal lengths
+        raise InputError(f"got values that make no array ({error}): they must be of one size") from error

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from robustvision.core.errors import InputError
 from robustvision.core.runtime.faces import FaceDetector
+from robustvision.core.runtime.files import make_folder
 from robustvision.core.runtime.images import read_image, write_image
 from robustvision.face.pipeline import FaceRecognizer, RecognizedFace
 
@@ -40,29 +41,53 @@ def predict_photos(
         out: A folder for the photos with boxes and landmarks drawn in.
 
     Returns:
-        Plain values: the model's name, and for each photo its path, size (width, height) and faces.
+        Plain values: the model's name, and for each photo its path, size (width, height) and faces, or an ``error``.
 
     Raises:
-        InputError: A photo cannot be read, or the reference shows no face.
+        InputError: The only photo cannot be read, the reference shows no face, or a picture would overwrite another.
     """
+    if threshold is not None and reference is None:
+        raise InputError("--threshold decides who is the reference: give --reference, too")
+    targets = _targets(out, photos)
     finder = FaceDetector(detector)
     recognizer = FaceRecognizer.synthetic(detector=finder) if model is None else FaceRecognizer(model, detector=finder)
-    wanted = None
-    if reference is not None:
-        known = recognizer.recognize(read_image(reference))
-        if not known:
-            raise InputError(f"{reference} shows no face: pass a photo in which the person is upright and alone")
-        wanted = max(known, key=lambda face: face.box_xywh[2] * face.box_xywh[3]).embedding
+    wanted = None if reference is None else _reference(recognizer, reference)
     results = []
-    for photo in photos:
-        image = read_image(photo)
+    for photo, target in zip(photos, targets, strict=True):
+        try:
+            image = read_image(photo)
+        except InputError as error:
+            if len(photos) == 1:
+                raise
+            results.append({"photo": str(photo), "error": str(error), "faces": []})
+            continue
         faces = recognizer.recognize(image)
         rows = [_row(recognizer, face, wanted, threshold) for face in faces]
         result: dict[str, Any] = {"photo": str(photo), "size": [image.shape[1], image.shape[0]], "faces": rows}
-        if out is not None:
-            result["picture"] = str(_write_picture(out, photo, image, faces, rows))
+        if target is not None:
+            write_image(target, draw_faces(image, faces, rows))
+            result["picture"] = str(target)
         results.append(result)
     return {"model": recognizer.model.manifest.name, "photos": results}
+
+
+def _targets(out: Path | None, photos: Sequence[Path]) -> list[Path | None]:
+    """Where each picture goes; two photos never share one, and no photo is overwritten."""
+    if out is None:
+        return [None] * len(photos)
+    targets: list[Path | None] = [make_folder(out) / f"{photo.name}_faces.png" for photo in photos]
+    taken = {photo.resolve() for photo in photos}
+    for photo, target in zip(photos, targets, strict=True):
+        if target is None or targets.count(target) > 1 or target.resolve() in taken:
+            raise InputError(f"the picture of {photo} would overwrite another one, {target}: name another --out")
+    return targets
+
+
+def _reference(recognizer: FaceRecognizer, photo: Path) -> npt.NDArray[np.float32]:
+    faces = recognizer.recognize(read_image(photo))
+    if not faces:
+        raise InputError(f"{photo} shows no face: pass a photo in which the person is upright and alone")
+    return max(faces, key=lambda face: face.box_xywh[2] * face.box_xywh[3]).embedding
 
 
 def _row(
@@ -106,12 +131,3 @@ def draw_faces(image: UInt8, faces: Sequence[RecognizedFace], rows: Sequence[dic
         caption = f"{row['cosine']:.2f}" if "cosine" in row else f"{face.score:.2f}"
         cv2.putText(canvas, caption, (x, max(12, y - 6)), cv2.FONT_HERSHEY_SIMPLEX, 0.5 * width, colour, width + 1)
     return canvas
-
-
-def _write_picture(
-    folder: Path, photo: Path, image: UInt8, faces: Sequence[RecognizedFace], rows: Sequence[dict[str, Any]]
-) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    target = folder / f"{photo.stem}_faces.png"
-    write_image(target, draw_faces(image, faces, rows))
-    return target

@@ -11,11 +11,11 @@ from typing import Any
 
 import onnx
 
-from robustvision.core.errors import ModelError
+from robustvision.core.errors import InputError, ModelError
 from robustvision.core.export import adopt_model, repair_inputs
 from robustvision.core.export.proto import describe_graph, read_graph
 from robustvision.core.runtime.files import write_atomically
-from robustvision.core.runtime.manifest import GraphSpec, Threshold
+from robustvision.core.runtime.manifest import METADATA_KEY, GraphSpec, Threshold
 from robustvision.face.contract import CROP_PX, DESCRIPTIONS, INPUT, RAW_OUTPUT, TASK, preprocessing, self_test_crop
 
 # The published threshold belongs to the published weights alone, so they are recognised by their layout.
@@ -40,7 +40,12 @@ def repair_face_model(source: Path, destination: Path) -> dict[str, Any]:
 
     Raises:
         ModelError: The file is not a face recognition model: one input [N, 3, 112, 112], one output [N, d].
+        InputError: It needs no repair, or the destination is not an ``.onnx`` file.
     """
+    if destination.suffix != ".onnx":
+        raise InputError(f"{destination} must end in .onnx")
+    if any(entry.key == METADATA_KEY for entry in read_graph(source).metadata_props):
+        raise InputError(f"{source} is a robustvision model already: use it as it is")
     with write_atomically(destination) as place:
         report = repair_inputs(source, place)
         model = read_graph(place)

@@ -45,8 +45,9 @@ def load_face_recipe(
     """
     config = load_recipe(recipe, PACKAGE, cfg_options)
     if data is None:
-        if val_data is not None:
-            raise InputError("--val-data without --data: rendered faces come with their own validation")
+        for option, value in (("--val-data", val_data), ("--landmarks", landmarks)):
+            if value is not None:
+                raise InputError(f"{option} without --data: rendered faces come with their own")
         return config
     for path in (data, val_data, landmarks):
         if path is not None and not path.exists():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Sequence
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from robustvision.core.errors import InputError
-from robustvision.core.runtime.files import write_atomically
+from robustvision.core.runtime.files import strict_json, write_json
 
 from .claims import Claim, Comparison, Direction, Verdict, compare, judge
 from .intervals import Interval
@@ -157,7 +156,7 @@ class StudyResults:
             "runs": [asdict(record) for record in self.records],
             "missing": [{"cell": cell, "seed": seed} for cell, seed in self.missing],
         }
-        return strict(content)
+        return strict_json(content)
 
     def to_json(self, path: str | os.PathLike[str]) -> Path:
         """Write :meth:`to_dict` as JSON.
@@ -206,37 +205,6 @@ def markdown_table(rows: Sequence[dict[str, Any]]) -> str:
     text = ["| " + " | ".join(line) + " |" for line in lines]
     text.insert(1, "|" + "---|" * len(rows[0]))
     return "\n".join(text)
-
-
-def strict(value: Any) -> Any:
-    """Plain values as strict JSON has them: lists for tuples, None for numbers that are not finite.
-
-    Args:
-        value: Dicts, lists, tuples, and what they hold.
-
-    Returns:
-        A copy.
-    """
-    if isinstance(value, dict):
-        return {str(key): strict(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [strict(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def write_json(path: str | os.PathLike[str], content: Any) -> Path:
-    """Write strict JSON, whole or not at all.
-
-    Args:
-        path: The file.
-        content: Plain, finite values.
-
-    Returns:
-        The path.
-    """
-    with write_atomically(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    return Path(path)
 
 
 def _summary(values: list[float], confidence: float) -> Interval | None:

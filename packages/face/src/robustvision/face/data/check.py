@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -190,10 +191,11 @@ def _check_labels(images: list[_Image], source: Path, findings: _Findings) -> No
         if len(members) == 1:
             what = f"identity {label} has one image only: nothing pulls two of its images together"
             findings.add("one image", "warning", members[0].where, what, "add images, or leave the identity out")
-    gaps = sorted(set(range(max(by_label, default=-1) + 1)) - set(by_label))
-    if gaps:
-        shown = ", ".join(map(str, gaps[:5])) + (" ..." if len(gaps) > 5 else "")
-        what = f"{len(gaps)} labels below the largest have no image: {shown}"
+    missing = max(by_label, default=-1) + 1 - len(by_label)
+    if missing:
+        gaps = itertools.islice((label for label in itertools.count() if label not in by_label), min(missing, 5))
+        shown = ", ".join(map(str, gaps)) + (" ..." if missing > 5 else "")
+        what = f"{missing} labels below the largest have no image: {shown}"
         findings.add("label gaps", "warning", source, what, "number the labels anew; empty classes waste memory")
     if len(by_label) == 1:
         findings.add("one identity", "error", source, "all images are of one identity", "add other identities")

@@ -159,8 +159,10 @@ def read_pairs(path: str | Path) -> Pairs:
 def _lines(path: str | Path, *, keep_all: bool = False) -> Iterator[tuple[int, str]]:
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read the list {path}: {error}") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{path} is not text: give a list file, or a folder with one sub-folder a person") from None
+    except OSError as error:
+        raise InputError(f"cannot read {path} ({error.strerror}): give a list file, or a folder") from None
     for number, line in enumerate(text.splitlines(), start=1):
         stripped = line.strip()
         if keep_all or (stripped and not stripped.startswith("#")):
