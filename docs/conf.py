@@ -10,9 +10,8 @@ extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphin
 myst_enable_extensions = ["dollarmath", "colon_fence"]
 myst_heading_anchors = 3
 exclude_patterns = ["_build"]
+html_extra_path = ["measured"]
 html_theme = "furo"
 html_title = "robustvision"
 autodoc_typehints = "none"
 autodoc_member_order = "bysource"
-# Doctest examples repeat their class's attributes; one description each is enough.
-suppress_warnings = ["ref.python", "docutils"]
