@@ -10,7 +10,6 @@ extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphin
 myst_enable_extensions = ["dollarmath", "colon_fence"]
 myst_heading_anchors = 3
 exclude_patterns = ["_build"]
-html_extra_path = ["measured"]
 html_theme = "furo"
 html_title = "robustvision"
 autodoc_typehints = "none"
