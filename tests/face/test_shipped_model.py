@@ -5,7 +5,7 @@ from robustvision.face import FaceRecognizer
 from robustvision.face.models.__main__ import MAX_BYTES, make_model
 
 # Standard deviation of TAR at FAR 1e-2 over retrainings with seeds 0, 1 and 2, see docs/evidence.md.
-MEASURED_SPREAD = 0.01
+MEASURED_SPREAD = 0.0015
 
 
 def test_the_shipped_file_is_small_and_says_what_it_is(recognizer):
