@@ -16,7 +16,6 @@ import numpy as np
 import numpy.typing as npt
 
 from robustvision.core.errors import InputError
-from robustvision.core.runtime.opencv import cv2
 
 LANDMARK_NAMES = ("left eye", "right eye", "nose", "left mouth corner", "right mouth corner")
 """The order of the five points, left and right as they lie in the picture of an upright face."""
@@ -160,6 +159,8 @@ def align_face(image: npt.NDArray[np.uint8], landmarks: npt.ArrayLike, size: int
         raise InputError(f"align_face takes the landmarks of one face, [5, 2]; got {points.shape}: loop over the faces")
     matrix = similarity_transform(points, size)
     _inspect(points, matrix, image.shape[:2])
+    from robustvision.core.runtime.opencv import cv2  # a tenth of the start, which callers with crops never need
+
     return cv2.warpAffine(image, matrix, (size, size), flags=cv2.INTER_LINEAR)  # type: ignore[return-value]
 
 

@@ -6,19 +6,20 @@ the graph (one embedding). Callers that have landmarks or crops of their own ent
 
 from __future__ import annotations
 
-import importlib.resources
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from robustvision.core.errors import InputError, ModelError
-from robustvision.core.runtime.faces import FaceDetector
 from robustvision.core.runtime.session import open_model
 from robustvision.face.alignment import align_face
 from robustvision.face.contract import TASK
+
+if TYPE_CHECKING:
+    from robustvision.core.runtime.faces import FaceDetector
 
 SHIPPED_MODEL = "sface_small.onnx"
 
@@ -107,6 +108,8 @@ class FaceRecognizer:
         Args:
             **options: As for the class.
         """
+        import importlib.resources
+
         with importlib.resources.as_file(importlib.resources.files("robustvision.face.models") / SHIPPED_MODEL) as path:
             return cls(path, **options)
 
@@ -129,6 +132,8 @@ class FaceRecognizer:
     def detector(self) -> FaceDetector:
         """The face detector."""
         if self._detector is None:
+            from robustvision.core.runtime.faces import FaceDetector  # callers with landmarks never need it
+
             self._detector = FaceDetector()
         return self._detector
 
