@@ -114,7 +114,7 @@ def test_errors_come_first(tree, write_crop):
 def test_nothing_to_check(tree, tmp_path):
     (tmp_path / "empty.txt").write_text("")
     assert only(check(tmp_path / "empty.txt")).level == "error"
-    with pytest.raises(InputError, match="cannot read the list"):
+    with pytest.raises(InputError, match="cannot read"):
         check(tmp_path / "absent")
 
 
