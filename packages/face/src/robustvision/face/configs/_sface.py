@@ -42,7 +42,7 @@ optim_wrapper = dict(
 )
 param_scheduler = [
     dict(type=LinearLR, start_factor=0.1, by_epoch=True, begin=0, end=1, convert_to_iter_based=True),
-    dict(type=CosineAnnealingLR, eta_min=1e-4, by_epoch=True, begin=1, end=8, convert_to_iter_based=True),
+    dict(type=CosineAnnealingLR, eta_min=1e-4, by_epoch=True, begin=1, end=10, convert_to_iter_based=True),
 ]
-train_cfg = dict(max_epochs=8, val_interval=2)
+train_cfg = dict(max_epochs=10, val_interval=2)
 default_hooks = dict(checkpoint=dict(save_best="val/tar@far=0.001", rule="greater"))
