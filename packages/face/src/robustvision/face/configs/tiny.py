@@ -1,4 +1,4 @@
-"""The demo's: rendered faces of 600 people under 40 % wrong labels, about a minute on two cores."""
+"""The demo's: rendered faces of 600 people under 40 % wrong labels, under two minutes on two cores."""
 
 from mmengine.config import read_base
 
