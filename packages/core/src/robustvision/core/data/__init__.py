@@ -1,4 +1,7 @@
-"""What every domain does to its data: label noise with the truth kept. Numpy only, so it loads without torch."""
+"""What every domain does to its data: label noise with the truth kept, image corruptions, readers of public formats.
+
+Numpy and OpenCV only, so it loads without torch.
+"""
 
 from robustvision.core.lazy import attach_stub
 

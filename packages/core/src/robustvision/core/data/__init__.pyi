@@ -1,3 +1,4 @@
+from .idx import read_idx as read_idx
 from .label_noise import OUTSIDE as OUTSIDE
 from .label_noise import LabelNoise as LabelNoise
 from .label_noise import NoisyLabels as NoisyLabels
@@ -5,3 +6,5 @@ from .label_noise import conflict as conflict
 from .label_noise import flip_labels as flip_labels
 from .label_noise import merge as merge
 from .label_noise import open_set as open_set
+from .tables import Table as Table
+from .tables import read_keel as read_keel
