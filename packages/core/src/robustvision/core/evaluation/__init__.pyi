@@ -5,6 +5,13 @@ from .claims import judge as judge
 from .intervals import Interval as Interval
 from .intervals import bootstrap_interval as bootstrap_interval
 from .intervals import wilson_interval as wilson_interval
+from .novel_classes import NO_CLASS as NO_CLASS
+from .novel_classes import NovelClassAccuracy as NovelClassAccuracy
+from .novel_classes import Prototypes as Prototypes
+from .novel_classes import class_prototypes as class_prototypes
+from .novel_classes import few_shot_supports as few_shot_supports
+from .novel_classes import nearest_prototype as nearest_prototype
+from .novel_classes import novel_class_accuracy as novel_class_accuracy
 from .paired import SignTest as SignTest
 from .paired import paired_bootstrap as paired_bootstrap
 from .paired import sign_test as sign_test

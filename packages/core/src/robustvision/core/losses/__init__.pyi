@@ -1,4 +1,6 @@
 from .cosine_head import CosineHead as CosineHead
+from .hypersphere import normface_bound as normface_bound
+from .hypersphere import scale_for_loss as scale_for_loss
 from .margin import ArcFaceLoss as ArcFaceLoss
 from .margin import CombinedMarginLoss as CombinedMarginLoss
 from .margin import CosFaceLoss as CosFaceLoss
