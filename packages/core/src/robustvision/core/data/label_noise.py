@@ -1,7 +1,9 @@
 """Wrong labels on purpose, with the truth kept: closed-set flips, open-set images, split and merged classes.
 
-Pure numpy on integer labels. One invariant holds for everything here: ``is_noisy == (labels != clean_labels)``, so a
-detector of mislabelled samples can be scored on any mixture.
+Counts are exact here: a rate of 0.4 changes 40 of 100 labels. The generators of the literature, which draw for each
+sample, are in ``transition_noise`` (by class) and ``instance_noise`` (by content). Pure numpy on integer labels. One
+invariant holds for all of them: ``is_noisy == (labels != clean_labels)``, so a detector of mislabelled samples can be
+scored on any mixture.
 """
 
 from __future__ import annotations
@@ -35,6 +37,11 @@ class NoisyLabels:
     is_noisy: npt.NDArray[np.bool_]
     num_classes: int
 
+    @classmethod
+    def of(cls, labels: Labels, clean_labels: Labels, num_classes: int) -> NoisyLabels:
+        """Compare what training is told with what is true."""
+        return cls(labels, clean_labels, labels != clean_labels, num_classes)
+
 
 @dataclass(frozen=True)
 class LabelNoise:
@@ -67,14 +74,14 @@ class LabelNoise:
         Raises:
             InputError: For labels, rates or class counts that do not fit.
         """
-        clean = _checked(labels, num_classes)
+        clean = checked_labels(labels, num_classes)
         rng = np.random.default_rng([seed, 0x1ABE1])
         given = clean
-        given, num_labels = _split(given, num_classes, _check_rate(self.conflict), rng)
-        given = _merge(given, num_classes, _check_rate(self.merge), rng)
-        clean, is_open = _replace(clean, _check_rate(self.open_set), rng)
-        given = _flip(given, clean, ~is_open, _check_rate(self.flip), num_labels, rng)
-        return NoisyLabels(given, clean, given != clean, num_labels)
+        given, num_labels = _split(given, num_classes, checked_rate(self.conflict), rng)
+        given = _merge(given, num_classes, checked_rate(self.merge), rng)
+        clean, is_open = _replace(clean, checked_rate(self.open_set), rng)
+        given = _flip(given, clean, ~is_open, checked_rate(self.flip), num_labels, rng)
+        return NoisyLabels.of(given, clean, num_labels)
 
 
 def flip_labels(labels: npt.ArrayLike, rate: float, num_classes: int, seed: int) -> NoisyLabels:
@@ -153,7 +160,8 @@ def merge(labels: npt.ArrayLike, rate: float, num_classes: int, seed: int) -> No
     return LabelNoise(merge=rate).apply(labels, num_classes, seed)
 
 
-def _checked(labels: npt.ArrayLike, num_classes: int) -> Labels:
+def checked_labels(labels: npt.ArrayLike, num_classes: int) -> Labels:
+    """Return labels [N] as int64, or raise InputError."""
     values = np.asarray(labels)
     if values.ndim != 1 or not (np.issubdtype(values.dtype, np.integer) or values.size == 0):
         raise InputError(f"labels are {values.dtype} {values.shape}; expected whole numbers [N]")
@@ -164,7 +172,8 @@ def _checked(labels: npt.ArrayLike, num_classes: int) -> Labels:
     return values.astype(np.int64)
 
 
-def _check_rate(rate: float) -> float:
+def checked_rate(rate: float) -> float:
+    """Return a share in [0, 1), or raise InputError."""
     if not 0 <= rate < 1:
         raise InputError(f"a noise rate of {rate} is not a share: give 0 <= rate < 1 (0.4 for 40 %)")
     return rate
