@@ -17,6 +17,9 @@ from .paired import paired_bootstrap as paired_bootstrap
 from .paired import sign_test as sign_test
 from .records import Record as Record
 from .results import StudyResults as StudyResults
+from .retrieval import hamming_mean_average_precision as hamming_mean_average_precision
+from .retrieval import map_at_r as map_at_r
+from .retrieval import recall_at as recall_at
 from .roc import EqualErrorRate as EqualErrorRate
 from .roc import RocCurve as RocCurve
 from .roc import TarAtFar as TarAtFar
