@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from robustvision.core.errors import InputError
+from robustvision.core.losses.batch import check_number
 
 SHORTEST = 1e-12
 """Vectors up to this length have no direction: their cosines are 0, and so are the gradients."""
@@ -26,12 +27,16 @@ class CosineHead(nn.Module):
         embedding_size: d, at least 1.
         init_std: Standard deviation of the normal start values. By default ``2 * sqrt(2 / num_classes)``, as the SFace
             authors draw them; arcface_torch takes 0.01.
+        scale: s, by which :meth:`forward` multiplies the cosines. The margin losses scale by themselves and want 1; a
+            loss over logits wants more, since cosines alone cannot tell a class surely
+            (:func:`robustvision.core.losses.scale_for_loss`).
+        learn_scale: Whether s is a parameter, learned in the form log s.
 
     Attributes:
         centres: W, [C, d].
 
     Raises:
-        InputError: Sizes below 1.
+        InputError: Sizes below 1, or a scale that is not above 0.
 
     Example:
         >>> head = CosineHead(num_classes=10, embedding_size=4)
@@ -40,13 +45,24 @@ class CosineHead(nn.Module):
         (torch.Size([3, 10]), tensor([0, 1, 2]))
     """
 
-    def __init__(self, num_classes: int, embedding_size: int, *, init_std: float | None = None) -> None:
+    def __init__(
+        self,
+        num_classes: int,
+        embedding_size: int,
+        *,
+        init_std: float | None = None,
+        scale: float = 1.0,
+        learn_scale: bool = False,
+    ) -> None:
         super().__init__()
         if num_classes < 1 or embedding_size < 1:
             raise InputError(
                 f"a head with num_classes={num_classes} and embedding_size={embedding_size} was asked for: "
                 "both must be at least 1"
             )
+        check_number("scale", scale, above=0.0)
+        self.scale = scale
+        self.log_scale = nn.Parameter(torch.tensor(math.log(scale))) if learn_scale else None
         self.init_std = 2.0 * math.sqrt(2.0 / num_classes) if init_std is None else init_std
         self.centres = nn.Parameter(torch.empty(num_classes, embedding_size))
         self.reset_parameters()
@@ -56,6 +72,13 @@ class CosineHead(nn.Module):
         nn.init.normal_(self.centres, std=self.init_std)
 
     def forward(self, embeddings: Tensor) -> Tensor:
+        """Embeddings [B, d] to scaled cosines [B, C]: see :meth:`cosines`."""
+        cosines = self.cosines(embeddings)
+        if self.log_scale is not None:
+            return cosines * self.log_scale.to(cosines.dtype).exp()
+        return cosines if self.scale == 1.0 else cosines * self.scale
+
+    def cosines(self, embeddings: Tensor) -> Tensor:
         """Embeddings to cosines.
 
         Args:
@@ -79,7 +102,8 @@ class CosineHead(nn.Module):
 
     def extra_repr(self) -> str:
         classes, size = self.centres.shape
-        return f"num_classes={classes}, embedding_size={size}"
+        scale = "learned" if self.log_scale is not None else f"{self.scale:g}"
+        return f"num_classes={classes}, embedding_size={size}, scale={scale}"
 
 
 class _DotWithDirections(torch.autograd.Function):

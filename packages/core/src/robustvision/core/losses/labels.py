@@ -29,7 +29,7 @@ def check_reduction(reduction: str) -> None:
         raise InputError(f"reduction is {reduction!r}, but it must be 'none', 'mean' or 'sum'")
 
 
-def check_scores_and_labels(scores: Tensor, labels: Tensor) -> Tensor:
+def check_scores_and_labels(scores: Tensor, labels: Tensor, ignore_index: int = IGNORED) -> Tensor:
     """Check a batch of class scores against its labels.
 
     The range of the labels is read on a CPU only: on an accelerator the reading would make every step wait for the
@@ -37,36 +37,36 @@ def check_scores_and_labels(scores: Tensor, labels: Tensor) -> Tensor:
 
     Args:
         scores: Class scores, such as cosines or logits, [B, C], floating point.
-        labels: Class indices in [0, C), or -1; [B], integer.
+        labels: Class indices in [0, C), or ``ignore_index``; [B], integer.
+        ignore_index: The label of a sample that does not count; one outside of [0, C) unless the class shall be left
+            out.
 
     Returns:
         The labels as int64.
 
     Raises:
-        InputError: Another shape or dtype, or a label outside of [-1, C).
+        InputError: Another shape or dtype, or a label that is neither a class nor ``ignore_index``.
     """
-    if scores.ndim != 2 or not scores.is_floating_point():
-        raise InputError(f"the scores are {_describe(scores)}, but a floating-point [batch, classes] is expected")
+    check_scores(scores)
     if labels.dtype == torch.bool or labels.is_floating_point() or labels.is_complex():
         raise InputError(
-            f"the labels are {_describe(labels)}, but integer class indices are expected: pass labels.long()"
+            f"the labels are {describe(labels)}, but integer class indices are expected: pass labels.long()"
         )
     batch, classes = scores.shape
-    if classes == 0:
-        raise InputError("the scores have no classes: a head needs at least one")
     if labels.shape != (batch,):
-        raise InputError(f"the labels are {_describe(labels)}, but one index for each of {batch} samples is expected")
+        raise InputError(f"the labels are {describe(labels)}, but one index for each of {batch} samples is expected")
     labels = labels.long()
     if labels.device.type == "cpu" and batch and not torch.compiler.is_compiling():
-        lowest, highest = (int(bound) for bound in labels.aminmax())
+        counted = labels[labels != ignore_index]
+        lowest, highest = (int(bound) for bound in counted.aminmax()) if counted.numel() else (0, 0)
         if highest >= classes:
             raise InputError(
                 f"the labels hold {highest}, but the head has {classes} classes: "
                 f"pass num_classes={highest + 1} or mend the labels"
             )
-        if lowest < IGNORED:
+        if lowest < 0:
             raise InputError(
-                f"the labels hold {lowest}, but only {IGNORED} (ignored) and 0 to {classes - 1} are labels"
+                f"the labels hold {lowest}, but only {ignore_index} (ignored) and 0 to {classes - 1} are labels"
             )
     return labels
 
@@ -76,23 +76,44 @@ def own_index(labels: Tensor) -> Tensor:
     return labels.masked_fill(labels == IGNORED, 0)[:, None]
 
 
-def reduce(losses: Tensor, counted: Tensor, reduction: str) -> Tensor:
+def reduce(losses: Tensor, counted: Tensor, reduction: str, weight: Tensor | None = None) -> Tensor:
     """Reduce the losses of samples, of which some do not count.
 
     Args:
         losses: One loss a sample, [B].
         counted: Which samples count, bool [B]; the others become exactly 0, with no gradient.
         reduction: "none", "sum", or "mean" over the samples that count (0 where none does).
+        weight: One weight a sample, [B], or None for 1 each; the mean is then the weighted one.
 
     Returns:
         [B] for "none", else a scalar.
     """
     losses = losses.masked_fill(~counted, 0.0)
+    if weight is not None:
+        losses = losses * weight
     if reduction == "none":
         return losses
     total = losses.sum()
-    return total if reduction == "sum" else total / counted.sum().clamp_min(1)
+    if reduction == "sum":
+        return total
+    if weight is None:
+        return total / counted.sum().clamp_min(1)
+    mass = weight.masked_fill(~counted, 0.0).sum()
+    return total / mass.masked_fill(mass == 0, 1.0)
 
 
-def _describe(tensor: Tensor) -> str:
+def check_scores(scores: Tensor) -> None:
+    """Refuse scores that are not floating point [batch, classes] with at least one class.
+
+    Raises:
+        InputError: Another shape or dtype.
+    """
+    if scores.ndim != 2 or not scores.is_floating_point():
+        raise InputError(f"the scores are {describe(scores)}, but a floating-point [batch, classes] is expected")
+    if scores.shape[1] == 0:
+        raise InputError("the scores have no classes: a head needs at least one")
+
+
+def describe(tensor: Tensor) -> str:
+    """Dtype and shape of a tensor, for a message."""
     return f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"

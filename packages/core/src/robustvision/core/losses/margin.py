@@ -1,7 +1,7 @@
 """Margin losses that end in a cross-entropy over scaled cosines: normalised softmax, CosFace, ArcFace and their union.
 
 Each changes the cosine of a sample's own class, scales all by ``s`` and takes the cross-entropy. All compute in float32
-at least and ignore samples labelled -1.
+at least.
 """
 
 from __future__ import annotations
@@ -9,21 +9,32 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from robustvision.core.errors import InputError
-from robustvision.core.losses.labels import IGNORED, check_reduction, check_scores_and_labels, own_index, reduce
+from robustvision.core.losses.batch import Batch, ClassificationLoss, check_batch
+from robustvision.core.losses.labels import IGNORED
 
 
-def normalized_softmax_loss(cosines: Tensor, labels: Tensor, scale: float = 64.0, *, reduction: str = "mean") -> Tensor:
+def normalized_softmax_loss(
+    cosines: Tensor,
+    labels: Tensor,
+    scale: float = 64.0,
+    *,
+    weight: Tensor | None = None,
+    ignore_index: int = IGNORED,
+    reduction: str = "mean",
+) -> Tensor:
     r"""Cross-entropy on scaled cosines: :math:`L_i = -\log\mathrm{softmax}(s\cos_{i,:})_y`.
 
     Args:
         cosines: Cosines between embeddings and class centres, [B, C].
-        labels: Class indices, integer [B]; -1 for a sample to ignore.
+        labels: Class indices, integer [B].
         scale: s, the inverse temperature.
-        reduction: "mean" over the samples that are not ignored, "sum", or "none".
+        weight: One weight a sample, [B].
+        ignore_index: The label of a sample that does not count.
+        reduction: "mean" over the samples that count, "sum", or "none".
 
     Returns:
         The loss: a scalar, or [B] for "none".
@@ -38,22 +49,30 @@ def normalized_softmax_loss(cosines: Tensor, labels: Tensor, scale: float = 64.0
         >>> normalized_softmax_loss(torch.tensor([[0.5, 0.0]]), torch.tensor([0]), scale=2.0)
         tensor(0.3133)
     """
-    check_reduction(reduction)
-    labels = check_scores_and_labels(cosines, labels)
-    return _cross_entropy(_scaled(cosines, scale), labels, reduction)
+    batch = check_batch(cosines, labels, weight=weight, ignore_index=ignore_index, reduction=reduction)
+    return _cross_entropy(batch, batch.logits * scale)
 
 
 def cosface_loss(
-    cosines: Tensor, labels: Tensor, scale: float = 64.0, margin: float = 0.35, *, reduction: str = "mean"
+    cosines: Tensor,
+    labels: Tensor,
+    scale: float = 64.0,
+    margin: float = 0.35,
+    *,
+    weight: Tensor | None = None,
+    ignore_index: int = IGNORED,
+    reduction: str = "mean",
 ) -> Tensor:
     r"""CosFace: the own class must win by a margin in the cosine, :math:`s(\cos\theta_y - m)`.
 
     Args:
         cosines: Cosines between embeddings and class centres, [B, C].
-        labels: Class indices, integer [B]; -1 for a sample to ignore.
+        labels: Class indices, integer [B].
         scale: s, the inverse temperature.
         margin: m. 0.35 is the paper's and the SFace authors' value, 0.40 is arcface_torch's.
-        reduction: "mean" over the samples that are not ignored, "sum", or "none".
+        weight: One weight a sample, [B].
+        ignore_index: The label of a sample that does not count.
+        reduction: "mean" over the samples that count, "sum", or "none".
 
     Returns:
         The loss: a scalar, or [B] for "none".
@@ -68,10 +87,9 @@ def cosface_loss(
         >>> cosface_loss(torch.tensor([[0.5, 0.0]]), torch.tensor([0]), scale=2.0, margin=0.5)  # log 2
         tensor(0.6931)
     """
-    check_reduction(reduction)
-    labels = check_scores_and_labels(cosines, labels)
-    change = torch.full_like(labels, -scale * margin, dtype=_working_dtype(cosines))
-    return _cross_entropy(_add_to_own(_scaled(cosines, scale), labels, change), labels, reduction)
+    batch = check_batch(cosines, labels, weight=weight, ignore_index=ignore_index, reduction=reduction)
+    change = batch.logits.new_full(batch.target.shape, -scale * margin)
+    return _cross_entropy(batch, batch.logits * scale, change)
 
 
 def arcface_loss(
@@ -81,6 +99,8 @@ def arcface_loss(
     margin: float = 0.5,
     *,
     fallback: bool = True,
+    weight: Tensor | None = None,
+    ignore_index: int = IGNORED,
     reduction: str = "mean",
 ) -> Tensor:
     r"""ArcFace: the own class must win by a margin in the angle, :math:`s\cos(\theta_y + m)`.
@@ -90,12 +110,14 @@ def arcface_loss(
 
     Args:
         cosines: Cosines between embeddings and class centres, [B, C].
-        labels: Class indices, integer [B]; -1 for a sample to ignore.
+        labels: Class indices, integer [B].
         scale: s, the inverse temperature.
         margin: m, in radians.
         fallback: Whether angles beyond pi - m take the fallback (as the SFace authors' code), or the plain
             cos(theta + m) (as arcface_torch).
-        reduction: "mean" over the samples that are not ignored, "sum", or "none".
+        weight: One weight a sample, [B].
+        ignore_index: The label of a sample that does not count.
+        reduction: "mean" over the samples that count, "sum", or "none".
 
     Returns:
         The loss: a scalar, or [B] for "none".
@@ -111,13 +133,12 @@ def arcface_loss(
         >>> arcface_loss(torch.tensor([[0.5, 0.0]]), torch.tensor([0]), scale=2.0)
         tensor(0.6698)
     """
-    check_reduction(reduction)
-    labels = check_scores_and_labels(cosines, labels)
-    own = _own(cosines, labels)
+    batch = check_batch(cosines, labels, weight=weight, ignore_index=ignore_index, reduction=reduction)
+    own = batch.own(batch.logits)
     target = _cosine_of_shifted_angle(own, margin)
     if fallback:
         target = torch.where(own > -math.cos(margin), target, own - margin * math.sin(margin))
-    return _cross_entropy(_add_to_own(_scaled(cosines, scale), labels, scale * (target - own)), labels, reduction)
+    return _cross_entropy(batch, batch.logits * scale, scale * (target - own))
 
 
 def combined_margin_loss(
@@ -127,6 +148,8 @@ def combined_margin_loss(
     margins: tuple[float, float, float] = (1.0, 0.5, 0.0),
     *,
     filter_above: float | None = None,
+    weight: Tensor | None = None,
+    ignore_index: int = IGNORED,
     reduction: str = "mean",
 ) -> Tensor:
     r"""The union of the margins, :math:`s(\cos(m_1\theta_y + m_2) - m_3)`, with inter-class filtering.
@@ -138,11 +161,13 @@ def combined_margin_loss(
 
     Args:
         cosines: Cosines between embeddings and class centres, [B, C].
-        labels: Class indices, integer [B]; -1 for a sample to ignore.
+        labels: Class indices, integer [B].
         scale: s, the inverse temperature.
         margins: m1 (factor), m2 (radians), m3 (cosine).
         filter_above: The cosine above which another class is filtered out (0.4 is usual), or None for no filtering.
-        reduction: "mean" over the samples that are not ignored, "sum", or "none".
+        weight: One weight a sample, [B].
+        ignore_index: The label of a sample that does not count.
+        reduction: "mean" over the samples that count, "sum", or "none".
 
     Returns:
         The loss: a scalar, or [B] for "none".
@@ -161,22 +186,21 @@ def combined_margin_loss(
         >>> combined_margin_loss(cosines, torch.tensor([1]), scale=2.0, margins=(1.0, 0.0, 0.0), filter_above=0.4)
         tensor(0.6931)
     """
-    check_reduction(reduction)
-    labels = check_scores_and_labels(cosines, labels)
+    batch = check_batch(cosines, labels, weight=weight, ignore_index=ignore_index, reduction=reduction)
     m1, m2, m3 = margins
     if m1 <= 0:
         raise InputError(f"margins are {margins}, but the first is a factor of the angle: it must be above 0")
-    own = _own(cosines, labels)
+    own = batch.own(batch.logits)
     target = _cosine_of_shifted_angle(own, m2) if m1 == 1 else torch.cos(m1 * _angle(own) + m2)
     if filter_above is None:
-        logits = _scaled(cosines, scale)
+        logits = batch.logits * scale
     else:
-        likely_same = (cosines > filter_above).scatter_(1, own_index(labels), False)
-        logits = _scaled(cosines.masked_fill(likely_same, 0.0), scale)
-    return _cross_entropy(_add_to_own(logits, labels, scale * (target - m3 - own)), labels, reduction)
+        likely_same = (batch.logits > filter_above).scatter_(1, batch.target[:, None], False)
+        logits = batch.logits.masked_fill(likely_same, 0.0) * scale
+    return _cross_entropy(batch, logits, scale * (target - m3 - own))
 
 
-class NormalizedSoftmaxLoss(nn.Module):
+class NormalizedSoftmaxLoss(ClassificationLoss):
     """Cross-entropy on scaled cosines as a module: see :func:`normalized_softmax_loss`.
 
     Example:
@@ -184,20 +208,13 @@ class NormalizedSoftmaxLoss(nn.Module):
         tensor(0.3133)
     """
 
-    def __init__(self, scale: float = 64.0, *, reduction: str = "mean") -> None:
-        super().__init__()
-        check_reduction(reduction)
-        self.scale, self.reduction = scale, reduction
+    function = staticmethod(normalized_softmax_loss)
 
-    def forward(self, cosines: Tensor, labels: Tensor) -> Tensor:
-        """Cosines [B, C] and labels [B] to the loss."""
-        return normalized_softmax_loss(cosines, labels, self.scale, reduction=self.reduction)
-
-    def extra_repr(self) -> str:
-        return f"scale={self.scale}"
+    def __init__(self, scale: float = 64.0, *, ignore_index: int = IGNORED, reduction: str = "mean") -> None:
+        super().__init__(ignore_index=ignore_index, reduction=reduction, scale=scale)
 
 
-class CosFaceLoss(nn.Module):
+class CosFaceLoss(ClassificationLoss):
     """CosFace as a module: see :func:`cosface_loss`.
 
     Example:
@@ -205,20 +222,15 @@ class CosFaceLoss(nn.Module):
         tensor(0.6931)
     """
 
-    def __init__(self, scale: float = 64.0, margin: float = 0.35, *, reduction: str = "mean") -> None:
-        super().__init__()
-        check_reduction(reduction)
-        self.scale, self.margin, self.reduction = scale, margin, reduction
+    function = staticmethod(cosface_loss)
 
-    def forward(self, cosines: Tensor, labels: Tensor) -> Tensor:
-        """Cosines [B, C] and labels [B] to the loss."""
-        return cosface_loss(cosines, labels, self.scale, self.margin, reduction=self.reduction)
-
-    def extra_repr(self) -> str:
-        return f"scale={self.scale}, margin={self.margin}"
+    def __init__(
+        self, scale: float = 64.0, margin: float = 0.35, *, ignore_index: int = IGNORED, reduction: str = "mean"
+    ) -> None:
+        super().__init__(ignore_index=ignore_index, reduction=reduction, scale=scale, margin=margin)
 
 
-class ArcFaceLoss(nn.Module):
+class ArcFaceLoss(ClassificationLoss):
     """ArcFace as a module: see :func:`arcface_loss`.
 
     Example:
@@ -226,22 +238,21 @@ class ArcFaceLoss(nn.Module):
         tensor(0.6698)
     """
 
+    function = staticmethod(arcface_loss)
+
     def __init__(
-        self, scale: float = 64.0, margin: float = 0.5, *, fallback: bool = True, reduction: str = "mean"
+        self,
+        scale: float = 64.0,
+        margin: float = 0.5,
+        *,
+        fallback: bool = True,
+        ignore_index: int = IGNORED,
+        reduction: str = "mean",
     ) -> None:
-        super().__init__()
-        check_reduction(reduction)
-        self.scale, self.margin, self.fallback, self.reduction = scale, margin, fallback, reduction
-
-    def forward(self, cosines: Tensor, labels: Tensor) -> Tensor:
-        """Cosines [B, C] and labels [B] to the loss."""
-        return arcface_loss(cosines, labels, self.scale, self.margin, fallback=self.fallback, reduction=self.reduction)
-
-    def extra_repr(self) -> str:
-        return f"scale={self.scale}, margin={self.margin}, fallback={self.fallback}"
+        super().__init__(ignore_index=ignore_index, reduction=reduction, scale=scale, margin=margin, fallback=fallback)
 
 
-class CombinedMarginLoss(nn.Module):
+class CombinedMarginLoss(ClassificationLoss):
     """The union of the margins as a module: see :func:`combined_margin_loss`.
 
     Example:
@@ -249,45 +260,20 @@ class CombinedMarginLoss(nn.Module):
         tensor(0.6931)
     """
 
+    function = staticmethod(combined_margin_loss)
+
     def __init__(
         self,
         scale: float = 64.0,
         margins: tuple[float, float, float] = (1.0, 0.5, 0.0),
         *,
         filter_above: float | None = None,
+        ignore_index: int = IGNORED,
         reduction: str = "mean",
     ) -> None:
-        super().__init__()
-        check_reduction(reduction)
-        self.scale, self.margins, self.filter_above, self.reduction = scale, margins, filter_above, reduction
-
-    def forward(self, cosines: Tensor, labels: Tensor) -> Tensor:
-        """Cosines [B, C] and labels [B] to the loss."""
-        return combined_margin_loss(
-            cosines, labels, self.scale, self.margins, filter_above=self.filter_above, reduction=self.reduction
+        super().__init__(
+            ignore_index=ignore_index, reduction=reduction, scale=scale, margins=margins, filter_above=filter_above
         )
-
-    def extra_repr(self) -> str:
-        return f"scale={self.scale}, margins={self.margins}, filter_above={self.filter_above}"
-
-
-def _working_dtype(cosines: Tensor) -> torch.dtype:
-    return torch.promote_types(cosines.dtype, torch.float32)
-
-
-def _own(cosines: Tensor, labels: Tensor) -> Tensor:
-    """The cosine of every sample's own class, [B]; that of class 0 where the label is -1."""
-    return cosines.gather(1, own_index(labels)).squeeze(1).to(_working_dtype(cosines))
-
-
-def _scaled(cosines: Tensor, scale: float) -> Tensor:
-    return cosines.to(_working_dtype(cosines)) * scale
-
-
-def _add_to_own(logits: Tensor, labels: Tensor, change: Tensor) -> Tensor:
-    """Add [B] to the own-class entries of [B, C], in place; unlike replacing, this needs no copy of the gradient."""
-    change = change.masked_fill(labels == IGNORED, 0.0)
-    return logits.scatter_add_(1, own_index(labels), change[:, None])
 
 
 def _cosine_of_shifted_angle(cosine: Tensor, shift: float) -> Tensor:
@@ -307,6 +293,9 @@ def _angle(cosine: Tensor) -> Tensor:
     return torch.atan2(_sine(cosine), cosine)
 
 
-def _cross_entropy(logits: Tensor, labels: Tensor, reduction: str) -> Tensor:
-    losses = cross_entropy(logits, labels, ignore_index=IGNORED, reduction="none")
-    return reduce(losses, labels != IGNORED, reduction)
+def _cross_entropy(batch: Batch, logits: Tensor, change: Tensor | None = None) -> Tensor:
+    """Cross-entropy after a change [B] of the own-class logits; added in place: replacing would copy the gradient."""
+    if change is not None:
+        change = change.masked_fill(~batch.counted, 0.0)
+        logits = logits.scatter_add_(1, batch.target[:, None], change[:, None])
+    return batch.reduce(cross_entropy(logits, batch.target, reduction="none"))

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from robustvision.core.losses.batch import check_batch
 from robustvision.core.losses.labels import IGNORED, check_reduction, check_scores_and_labels, own_index, reduce
 
 
@@ -47,6 +48,7 @@ def sface_loss(
     b: float | Tensor = 1.20,
     *,
     push_unlabelled: bool = False,
+    weight: Tensor | None = None,
     reduction: str = "mean",
 ) -> Tensor:
     r"""The SFace loss.
@@ -68,6 +70,7 @@ def sface_loss(
         a: Angle where the pull is half open, in radians.
         b: Angle where the push is half open, in radians.
         push_unlabelled: Whether a sample labelled -1 is pushed from every centre. By default it counts for nothing.
+        weight: One weight a sample, [B].
         reduction: "mean" over the samples that count, "sum", or "none".
 
     Returns:
@@ -87,14 +90,13 @@ def sface_loss(
         >>> cosines.grad.round(decimals=2)  # pull, nothing (too far), push
         tensor([[-64.0000,   0.0000,  61.6300]])
     """
-    check_reduction(reduction)
-    labels = check_scores_and_labels(cosines, labels)
-    cosines = _in_float32_at_least(cosines)
-    labelled = labels != IGNORED
+    batch = check_batch(cosines, labels, weight=weight, reduction=reduction)
+    cosines, labels = batch.logits, labels.long()
     with torch.no_grad():
         gates = _signed_gates(cosines, labels, k, a, b)
     losses = scale * (gates * cosines).sum(1)  # not vecdot, which autocast takes to bfloat16
-    return reduce(losses, torch.ones_like(labelled) if push_unlabelled else labelled, reduction)
+    counted = torch.ones_like(batch.counted) if push_unlabelled else batch.counted
+    return reduce(losses, counted, reduction, batch.weight)
 
 
 class SFaceLoss(nn.Module):
@@ -133,8 +135,10 @@ class SFaceLoss(nn.Module):
         self.push_unlabelled = push_unlabelled
         self.reduction = reduction
 
-    def forward(self, cosines: Tensor, labels: Tensor) -> Tensor:
-        """Cosines [B, C] and labels [B] to the loss."""
+    def forward(
+        self, cosines: Tensor, labels: Tensor, *, index: Tensor | None = None, weight: Tensor | None = None
+    ) -> Tensor:
+        """Cosines [B, C] and labels [B] to the loss; ``index`` is not used."""
         return sface_loss(
             cosines,
             labels,
@@ -143,6 +147,7 @@ class SFaceLoss(nn.Module):
             self.a,
             self.b,
             push_unlabelled=self.push_unlabelled,
+            weight=weight,
             reduction=self.reduction,
         )
 

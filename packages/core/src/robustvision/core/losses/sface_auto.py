@@ -131,12 +131,14 @@ class AutoSFaceLoss(SFaceLoss):
         self.register_buffer("a", torch.tensor(math.pi / 2, dtype=torch.float32))  # finite, so it can be saved
         self.register_buffer("batches", torch.tensor(0, dtype=torch.long))
 
-    def forward(self, cosines: Tensor, labels: Tensor) -> Tensor:
-        """Cosines [B, C] and labels [B] to the loss."""
+    def forward(
+        self, cosines: Tensor, labels: Tensor, *, index: Tensor | None = None, weight: Tensor | None = None
+    ) -> Tensor:
+        """Cosines [B, C] and labels [B] to the loss; ``index`` is not used."""
         labels = check_scores_and_labels(cosines, labels)
         if self.training:
             self._follow(cosines.detach(), labels)
-        return super().forward(cosines, labels)
+        return super().forward(cosines, labels, weight=weight)
 
     def _follow(self, cosines: Tensor, labels: Tensor) -> None:
         """Move ``a`` towards this batch, unless it has no labelled sample; without a wait for the device."""

@@ -1,0 +1,235 @@
+"""Label distributionally robust losses: the worst reweighting of the classes' margins, near the uniform one in KL.
+
+``ldr_loss`` has one temperature for all samples; ``ldr_k_loss`` limits the weight of a class; ``aldr`` gives every
+sample a temperature of its own. All rest on ``dro.kl_dro``, here over labels. Part of the published losses is a
+normalisation of the outputs (``normalize_logits``); without it their temperatures mean something else.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn.functional import softplus
+
+from robustvision.core.errors import InputError
+from robustvision.core.losses.batch import ClassificationLoss, check_batch, check_number, label_margins
+from robustvision.core.losses.dro import kl_dro
+from robustvision.core.losses.labels import IGNORED
+from robustvision.core.losses.rows import by_rows
+
+SMALLEST_NORM = 1e-12
+"""The official code has no such guard: logits of 0, as a head initialised with zeros gives them, become NaN there."""
+
+Normalization = Literal["none", "l1", "softplus"]
+
+
+def normalize_logits(logits: Tensor, normalize: Normalization) -> Tensor:
+    r"""Bring the outputs of a sample to mean absolute value 1, so that a temperature means the same for every network.
+
+    Args:
+        logits: [B, C].
+        normalize: "l1": :math:`f_k C / \|f\|_1`, as the official ALDR; "softplus": softplus first, then the same, as
+            the official LDR (and its ALDR on CIFAR-100); "none": as they are.
+
+    Returns:
+        [B, C], with entries of at most C in absolute value, unless "none".
+
+    Example:
+        >>> normalize_logits(torch.tensor([[3.0, -1.0, 2.0]]), "l1")
+        tensor([[ 1.5000, -0.5000,  1.0000]])
+    """
+    if normalize == "none":
+        return logits
+    outputs = softplus(logits) if normalize == "softplus" else logits
+    return outputs / outputs.abs().mean(1, keepdim=True).clamp_min(SMALLEST_NORM)
+
+
+def ldr_loss(
+    logits: Tensor,
+    target: Tensor,
+    lam: float = 10.0,
+    margin: float = 0.1,
+    normalize: Normalization = "softplus",
+    *,
+    weight: Tensor | None = None,
+    ignore_index: int = IGNORED,
+    reduction: str = "mean",
+) -> Tensor:
+    r"""LDR-KL: :math:`\psi = \lambda\log\frac1C\sum_k e^{(f_k - f_y + c_k)/\lambda}` with :math:`c_k = c\,[k \ne y]`.
+
+    The mean is over all classes, the true one included. At lam = 1, c = 0 and no normalisation it is the
+    cross-entropy minus log C; for lam -> 0 the Crammer-Singer loss; for lam -> infinity the mean margin, which is
+    linear and, with normalised outputs, symmetric: noise tolerant.
+
+    Args:
+        logits: Class scores f, [B, C], C at least 2.
+        target: Class indices, integer [B].
+        lam: The temperature, at least 0; the authors search 0.1, 1 and 10.
+        margin: c.
+        normalize: See :func:`normalize_logits`; the official loss takes "softplus".
+        weight: One weight a sample, [B].
+        ignore_index: The label of a sample that does not count.
+        reduction: "mean" over the samples that count, "sum", or "none".
+
+    Returns:
+        The loss: a scalar, or [B] for "none".
+
+    Raises:
+        InputError: Wrong shapes, dtypes, labels or settings.
+
+    References:
+        Zhu et al., "Label Distributionally Robust Losses for Multi-class Classification", ICML 2023, arXiv 2112.14869.
+
+    Example:
+        >>> ldr_loss(torch.tensor([[2.0, 1.0, 0.0]]), torch.tensor([1]), lam=1.0, normalize="none")
+        tensor(0.3854)
+    """
+    check_normalization(normalize)
+    check_number("lam", lam, least=0.0)
+    batch = check_batch(logits, target, weight=weight, ignore_index=ignore_index, reduction=reduction, least_classes=2)
+    of_rows = partial(ldr_rows, lam=lam, margin=margin, normalize=normalize)
+    return batch.reduce(by_rows(of_rows, batch.logits, batch.target))
+
+
+class LDRLoss(ClassificationLoss):
+    """LDR-KL as a module: see :func:`ldr_loss`.
+
+    Example:
+        >>> LDRLoss(lam=1.0, normalize="none")(torch.tensor([[2.0, 1.0, 0.0]]), torch.tensor([1]))
+        tensor(0.3854)
+    """
+
+    function = staticmethod(ldr_loss)
+
+    def __init__(
+        self,
+        lam: float = 10.0,
+        margin: float = 0.1,
+        normalize: Normalization = "softplus",
+        *,
+        ignore_index: int = IGNORED,
+        reduction: str = "mean",
+    ) -> None:
+        check_normalization(normalize)
+        check_number("lam", lam, least=0.0)
+        super().__init__(ignore_index=ignore_index, reduction=reduction, lam=lam, margin=margin, normalize=normalize)
+
+
+def ldr_k_loss(
+    logits: Tensor,
+    target: Tensor,
+    k: int = 2,
+    lam: float = 1.0,
+    margin: float = 0.1,
+    normalize: Normalization = "softplus",
+    *,
+    weight: Tensor | None = None,
+    ignore_index: int = IGNORED,
+    reduction: str = "mean",
+) -> Tensor:
+    r"""LDR-k-KL: LDR-KL with no class weighing more than 1/k, so that k classes at least share the blame.
+
+    Reconstructed from the paper's family of losses, not checked against official code: the weights maximise
+    :math:`\sum_j w_j d_j - \lambda\sum_j w_j\log(C w_j)` over the simplex with :math:`w_j \le 1/k`. At the optimum
+    :math:`w_j = \min(1/k, e^{d_j/\lambda}/Z)`, so the largest d are capped and the others share the rest by softmax.
+
+    Args:
+        logits: Class scores f, [B, C], C at least 2.
+        target: Class indices, integer [B].
+        k: 1 (which is LDR-KL) to C.
+        lam: The temperature, above 0.
+        margin: c.
+        normalize: See :func:`normalize_logits`.
+        weight: One weight a sample, [B].
+        ignore_index: The label of a sample that does not count.
+        reduction: "mean" over the samples that count, "sum", or "none".
+
+    Returns:
+        The loss: a scalar, or [B] for "none". It sorts the k largest margins.
+
+    Raises:
+        InputError: Wrong shapes, dtypes, labels or settings.
+
+    References:
+        Zhu et al., arXiv 2112.14869.
+
+    Example:
+        >>> f, y = torch.tensor([[2.0, 1.0, 0.0]]), torch.tensor([1])
+        >>> [round(ldr_k_loss(f, y, k, normalize="none").item(), 4) for k in (1, 2, 3)]  # k = 3: the mean margin
+        [0.3854, 0.3151, 0.0667]
+    """
+    check_normalization(normalize)
+    check_number("lam", lam, above=0.0)
+    batch = check_batch(logits, target, weight=weight, ignore_index=ignore_index, reduction=reduction, least_classes=2)
+    classes = batch.logits.shape[1]
+    if not 1 <= k <= classes:
+        raise InputError(f"k is {k}, but a class weighs at most 1/k: it must lie between 1 and the {classes} classes")
+    of_rows = partial(_ldr_k_rows, k=k, lam=lam, margin=margin, normalize=normalize)
+    return batch.reduce(by_rows(of_rows, batch.logits, batch.target))
+
+
+class LDRKLoss(ClassificationLoss):
+    """LDR-k-KL as a module: see :func:`ldr_k_loss`.
+
+    Example:
+        >>> LDRKLoss(k=2, normalize="none")(torch.tensor([[2.0, 1.0, 0.0]]), torch.tensor([1]))
+        tensor(0.3151)
+    """
+
+    function = staticmethod(ldr_k_loss)
+
+    def __init__(
+        self,
+        k: int = 2,
+        lam: float = 1.0,
+        margin: float = 0.1,
+        normalize: Normalization = "softplus",
+        *,
+        ignore_index: int = IGNORED,
+        reduction: str = "mean",
+    ) -> None:
+        check_normalization(normalize)
+        check_number("lam", lam, above=0.0)
+        super().__init__(
+            ignore_index=ignore_index, reduction=reduction, k=k, lam=lam, margin=margin, normalize=normalize
+        )
+
+
+def ldr_rows(logits: Tensor, target: Tensor, lam: float | Tensor, margin: float, normalize: Normalization) -> Tensor:
+    return kl_dro(label_margins(normalize_logits(logits, normalize), target, margin), lam).value
+
+
+def _ldr_k_rows(logits: Tensor, target: Tensor, k: int, lam: float, margin: float, normalize: Normalization) -> Tensor:
+    d = label_margins(normalize_logits(logits, normalize), target, margin)
+    w = _capped_weights(d.detach() / lam, k)  # at the maximum the gradient does not go through them
+    return (w * d).sum(1) - lam * kl_from_uniform(w)
+
+
+def _capped_weights(z: Tensor, k: int) -> Tensor:
+    """The weights [B, C] that maximise w.z - KL(w, uniform) under w <= 1/k.
+
+    With the r largest at the cap, the others share 1 - r/k by softmax; the right r is the first at which none of those
+    exceeds the cap.
+    """
+    top, places = z.topk(k, dim=1)
+    tail = z.scatter(1, places, -torch.inf).logsumexp(1, keepdim=True)
+    # The logsumexp of all but the r largest, r = 0 .. k-1, added up from the small end.
+    rest = torch.cat([tail, top.flip(1)], dim=1).logcumsumexp(1)[:, 1:].flip(1)
+    share = 1.0 - torch.arange(k, dtype=z.dtype, device=z.device) / k
+    fits = share * torch.exp(top - rest) <= 1.0 / k
+    fits[:, -1] = True  # one class is left with a share of 1/k: true but for rounding
+    r = fits.int().argmax(1, keepdim=True)
+    return (share[r] * torch.exp(z - rest.gather(1, r))).clamp_max(1.0 / k)
+
+
+def kl_from_uniform(weights: Tensor) -> Tensor:
+    """KL of distributions [B, C] to the uniform one, [B]."""
+    return torch.xlogy(weights, weights * weights.shape[1]).sum(1)
+
+
+def check_normalization(normalize: str) -> None:
+    if normalize not in ("none", "l1", "softplus"):
+        raise InputError(f"normalize is {normalize!r}, but it must be 'none', 'l1' or 'softplus'")
