@@ -1,3 +1,7 @@
+from .corruptions.apply import CORRUPTIONS as CORRUPTIONS
+from .corruptions.apply import corrupt as corrupt
+from .corruptions.apply import corrupt_batch as corrupt_batch
+from .corruptions.apply import corrupt_video as corrupt_video
 from .idx import read_idx as read_idx
 from .instance_noise import instance_noise as instance_noise
 from .label_noise import OUTSIDE as OUTSIDE
