@@ -2,8 +2,15 @@ from .linear_self_training import fit_linear_rss as fit_linear_rss
 from .linear_self_training import ramp_loss as ramp_loss
 from .linear_self_training import robust_hinge_loss as robust_hinge_loss
 from .linear_self_training import robust_ramp_loss as robust_ramp_loss
-from .self_training import robust_loss as robust_loss
-from .self_training import rss_objective as rss_objective
+from .modular_arithmetic import ModularScores as ModularScores
+from .modular_arithmetic import ModularTask as ModularTask
+from .modular_arithmetic import QuadraticNet as QuadraticNet
+from .modular_arithmetic import grokking_phase as grokking_phase
+from .modular_arithmetic import inverse_participation_ratio as inverse_participation_ratio
+from .modular_arithmetic import modular_addition as modular_addition
+from .modular_arithmetic import modular_scores as modular_scores
+from .modular_arithmetic import one_hot_mse as one_hot_mse
+from .modular_arithmetic import train_modular as train_modular
 from .sdm import SDMFit as SDMFit
 from .sdm import SDMRun as SDMRun
 from .sdm import SDMSettings as SDMSettings
@@ -20,3 +27,5 @@ from .sdm_head import SDMDecision as SDMDecision
 from .sdm_head import SDMHead as SDMHead
 from .sdm_head import export_sdm_head as export_sdm_head
 from .sdm_head import sdm_graph as sdm_graph
+from .self_training import robust_loss as robust_loss
+from .self_training import rss_objective as rss_objective
