@@ -212,3 +212,14 @@ def test_s_halves_towards_what_the_batch_says():
     assert loss.state.log_s.tolist() == pytest.approx([0.0] * 4, abs=1e-6)
     loss(torch.ones(4, 4), torch.ones(4, 4), index=torch.arange(4))
     assert loss.state.log_s.tolist() == pytest.approx([math.log(0.2 + 0.8 * math.exp(10))] * 4, rel=1e-6)
+
+
+@pytest.mark.parametrize("kind", [ISogCLRLoss, BimodalISogCLRLoss])
+def test_compiles_without_a_break_and_remembers_the_same(kind):
+    loss, plain = kind(N), kind(N)
+    compiled = torch.compile(loss, backend="eager", fullgraph=True)
+    for seed in range(3):
+        first, second = pair(seed=seed)
+        assert torch.equal(compiled(first, second, index=ids(seed)), plain(first, second, index=ids(seed)))
+    for name, value in plain.state_dict().items():
+        assert torch.equal(value, loss.state_dict()[name]), name
