@@ -102,8 +102,8 @@ def global_contrast(
         >>> step.value, step.log_s, step.tau_gradient  # all negatives alike: no KL, so the derivative is rho
         (tensor([-1.]), tensor([-2.]), tensor([0.]))
     """
-    tau, log_s = tau.to(h.dtype), log_s.to(h.dtype)
-    prior = negatives / negatives.sum(1, keepdim=True)
+    tau, log_s, prior = tau.to(h.dtype), log_s.to(h.dtype), negatives.to(h.dtype)
+    prior = prior / prior.sum(1, keepdim=True)
     with torch.no_grad():
         robust_mean, weights = kl_dro(h, tau, prior)
         log_g = robust_mean / tau
