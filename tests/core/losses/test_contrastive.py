@@ -229,10 +229,10 @@ def test_the_gradient_of_tau_is_the_derivative_of_the_dual():
     torch.manual_seed(0)
     h, negatives = torch.randn(4, 7, dtype=torch.float64), torch.rand(4, 7) > 0.3
     tau = torch.tensor([0.05, 0.1, 0.4, 1.0], dtype=torch.float64, requires_grad=True)
-    prior = negatives / negatives.sum(1, keepdim=True)
+    prior = negatives.double() / negatives.sum(1, keepdim=True)
 
     def dual(tau):
-        return kl_dro(h, tau, prior.double()).value + 0.4 * tau
+        return kl_dro(h, tau, prior).value + 0.4 * tau
 
     step = global_contrast(h, negatives, tau.detach(), torch.zeros(4), torch.zeros(4, dtype=torch.bool), rho=0.4)
     eps = 1e-6
