@@ -120,7 +120,7 @@ def main() -> None:
     parser.add_argument("--smoke", action="store_true", help="one seed and 20 steps, to see that it runs")
     parser.add_argument("--picture", type=Path, help="where to draw the curves")
     arguments = parser.parse_args()
-    begin = time.monotonic()
+    begin, cpu = time.monotonic(), time.process_time()
     steps, seeds = (20, (100,)) if arguments.smoke else (STEPS, SEEDS)
     cells = {cell: params | {"steps": steps} for cell, params in CELLS.items()}
     results = Study("grokking phases", run, cells, seeds, OUT).execute(threads=1)
@@ -128,13 +128,14 @@ def main() -> None:
         print(f"\nafter {step} steps")
         print(results.to_markdown([f"{name} {step}" for name in NUMBERS]))
         print(*(f"{cell}: {phases(results, cell, step)}" for cell in cells), sep="\n")
-    summary = results.to_dict() | {"minutes": (time.monotonic() - begin) / 60}
+    summary = results.to_dict()
+    summary |= {"minutes": (time.monotonic() - begin) / 60, "cpu minutes": (time.process_time() - cpu) / 60}
     if not arguments.smoke:
         summary["phases"] = {cell: {step: phases(results, cell, step) for step in TABLE_STEPS} for cell in cells}
     OUT.with_suffix(".json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
     if arguments.picture:
         draw(results, arguments.picture)
-    print(f"{summary['minutes']:.1f} minutes in this run")
+    print(f"{summary['minutes']:.1f} minutes in this run, {summary['cpu minutes']:.1f} of them on the core")
 
 
 if __name__ == "__main__":
