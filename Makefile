@@ -4,7 +4,7 @@ BIN      := .venv/bin
 UV       := $(BIN)/uv
 PACKAGES := $(wildcard packages/*)
 INPUTS   := pyproject.toml constraints.txt $(wildcard packages/*/pyproject.toml)
-SPEED    := margin_losses face_pipeline
+SPEED    := margin_losses face_pipeline corruptions
 CLAIMS   := face_label_flips
 PYTEST   := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 export UV_COMPILE_BYTECODE := 1

@@ -17,7 +17,7 @@ from robustvision.core.data.corruptions.fields import plasma, smooth_noise
 
 # Mean absolute error on the astronaut at 224x224 and severities 1 to 5, measured with imagecorruptions 1.1.2 (numpy
 # 1.26), the mean over 30 to 60 draws where draws matter; elastic_transform with the publication's own function, since
-# that package has a milder one. The values of frost are over five photos, which explains their spread.
+# that package has a milder one. For frost, 20 draws of each of its five photos of ice.
 PUBLISHED = {
     "gaussian_noise": (14.63, 21.49, 31.05, 42.33, 56.61),
     "shot_noise": (15.07, 22.60, 31.23, 45.26, 55.78),
@@ -27,7 +27,7 @@ PUBLISHED = {
     "motion_blur": (15.21, 21.09, 27.21, 32.76, 35.86),
     "zoom_blur": (21.83, 25.92, 28.43, 31.33, 33.83),
     "snow": (40.84, 63.72, 63.06, 74.76, 85.90),
-    "frost": (57.46, 62.26, 74.66, 72.72, 78.78),
+    "frost": (58.17, 68.56, 74.61, 72.36, 75.04),
     "fog": (46.73, 53.34, 55.90, 56.15, 59.22),
     "brightness": (19.44, 36.41, 48.67, 58.05, 65.64),
     "contrast": (41.05, 47.95, 54.77, 61.61, 65.02),
@@ -40,7 +40,7 @@ PUBLISHED = {
     "saturate": (19.55, 25.20, 13.51, 28.67, 47.69),
 }
 DRAWS = dict.fromkeys(("motion_blur", "snow", "frost", "fog", "spatter"), 12) | {"elastic_transform": 40}
-TOLERANCE = dict.fromkeys(("snow", "fog", "spatter", "pixelate", "elastic_transform"), 0.1) | {"frost": 0.15}
+TOLERANCE = dict.fromkeys(("snow", "fog", "spatter", "pixelate", "elastic_transform"), 0.1) | {"frost": 0.12}
 
 # the published constants themselves do not grow with the severity here: weights, iterations or signs change
 UNSTEADY = {"glass_blur", "frost", "elastic_transform", "saturate"}

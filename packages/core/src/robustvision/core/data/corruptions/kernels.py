@@ -57,27 +57,3 @@ def trail(radius: int, sigma: float, angle_deg: float) -> Kernel:
     rows, columns = np.rint(steps * np.sin(angle)).astype(int), np.rint(steps * np.cos(angle)).astype(int)
     np.add.at(kernel, (centre + rows, centre + columns), weights)
     return (kernel / kernel.sum()).astype(np.float32)
-
-
-def fern(rotation: float) -> Kernel:
-    """An ice crystal as it grows on a window, 61 pixels across: a stem with branches at 60 degrees on both sides.
-
-    Its brightest pixel is 1; the rotation is in radians.
-    """
-    centre, length = np.array([30.0, 30.0]), 28.0
-    kernel = np.zeros((61, 61), np.uint8)
-
-    def line(start: npt.NDArray[np.float64], angle: float, length: float, value: float) -> None:
-        ends = np.rint([start, start + length * _direction(angle)]).astype(int).tolist()
-        cv2.line(kernel, ends[0], ends[1], (255 * value,), 1, cv2.LINE_AA)
-
-    for step in np.arange(3, length, 3):
-        for side in (-1, 1):
-            start = centre + step * _direction(rotation)
-            line(start, rotation + side * np.pi / 3, 0.55 * (length - step), 0.7 - 0.4 * step / length)
-    line(centre, rotation, length, 1.0)
-    return kernel.astype(np.float32) / 255
-
-
-def _direction(angle: float) -> npt.NDArray[np.float64]:
-    return np.array([np.cos(angle), np.sin(angle)])
