@@ -1,9 +1,12 @@
+from .class_noise import class_dependent_noise as class_dependent_noise
+from .class_noise import transition_noise as transition_noise
+from .class_noise import uniform_noise as uniform_noise
+from .content_noise import instance_noise as instance_noise
 from .corruptions.apply import CORRUPTIONS as CORRUPTIONS
 from .corruptions.apply import corrupt as corrupt
 from .corruptions.apply import corrupt_batch as corrupt_batch
 from .corruptions.apply import corrupt_video as corrupt_video
 from .idx import read_idx as read_idx
-from .instance_noise import instance_noise as instance_noise
 from .label_noise import OUTSIDE as OUTSIDE
 from .label_noise import LabelNoise as LabelNoise
 from .label_noise import NoisyLabels as NoisyLabels
@@ -13,6 +16,3 @@ from .label_noise import merge as merge
 from .label_noise import open_set as open_set
 from .tables import Table as Table
 from .tables import read_keel as read_keel
-from .transition_noise import class_dependent_noise as class_dependent_noise
-from .transition_noise import transition_noise as transition_noise
-from .transition_noise import uniform_noise as uniform_noise

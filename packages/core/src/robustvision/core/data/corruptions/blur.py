@@ -52,7 +52,7 @@ def _shuffled_places(height: int, width: int, reach: int, rng: np.random.Generat
     target[inner] += steps[0] * width + steps[1]
     target, places = target.ravel(), places.ravel()
     following = np.maximum(target, places)  # where a chain goes on; it ends at itself
-    while (further := following[following]).tobytes() != following.tobytes():
+    while not np.array_equal(further := following[following], following):
         following = further
     return target[following]
 

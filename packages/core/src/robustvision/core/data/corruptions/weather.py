@@ -34,7 +34,7 @@ def snow(shape: Shape, severity: int, rng: np.random.Generator) -> Filter:
 
     def apply(image: Image) -> Image:
         grey = image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-        white = _channels(np.minimum(1.5 * grey.astype(np.float32) + 127.5, 2 * 255), shape)
+        white = _channels(1.5 * grey.astype(np.float32) + 127.5, shape)
         whitened = keep * image + (1 - keep) * np.maximum(image, white)
         return cv2.add(whitened.astype(np.float32), layer, dtype=cv2.CV_8U)
 

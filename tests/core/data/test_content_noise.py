@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from robustvision.core.data import instance_noise
-from robustvision.core.data.instance_noise import _flip_rates
+from robustvision.core.data.content_noise import _flip_rates
 from robustvision.core.errors import InputError
 
 N, K = 100_000, 5
