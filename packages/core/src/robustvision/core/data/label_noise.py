@@ -1,9 +1,8 @@
 """Wrong labels on purpose, with the truth kept: closed-set flips, open-set images, split and merged classes.
 
 Counts are exact here: a rate of 0.4 changes 40 of 100 labels. The generators of the literature, which draw for each
-sample, are in ``class_noise`` and ``content_noise``. Pure numpy on integer labels. One
-invariant holds for all of them: ``is_noisy == (labels != clean_labels)``, so a detector of mislabelled samples can be
-scored on any mixture.
+sample, are in ``class_noise`` and ``content_noise``. Pure numpy on integer labels. One invariant holds for all of them:
+``is_noisy == (labels != clean_labels)``, so a detector of mislabelled samples can be scored on any mixture.
 """
 
 from __future__ import annotations
