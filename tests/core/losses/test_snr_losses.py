@@ -1,4 +1,4 @@
-"""The pair losses against loops in numpy, hand values, limits, degenerate batches and finite differences."""
+"""The pair losses against loops in numpy, hand values, limits and finite differences; mining, compilation, training."""
 
 import math
 from functools import partial
@@ -6,10 +6,11 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from sklearn.datasets import load_digits
+from torch import nn
 
 from robustvision.core.errors import InputError
+from robustvision.core.evaluation import map_at_r
 from robustvision.core.losses import (
     ContrastiveLoss,
     HashingLoss,
@@ -129,12 +130,11 @@ def test_values_are_those_of_the_formulas(distance, margin, seed):
 @every_loss
 @every_distance
 @every_miner
-@settings(max_examples=5, deadline=None)
-@given(seed=st.integers(0, 10**6))
+@pytest.mark.parametrize("seed", [0, 1, 2])
 def test_gradient_by_finite_differences(loss, distance, miner, seed):
     h, labels = drawn(batch=8, size=4, classes=3, seed=seed)
     labels[3] = -1
-    # Miners jump from pair to pair, and hinges have kinks; with random numbers these are 1e-6 away almost surely.
+    # Hinges have kinks and miners jump: the seeds are fixed, as one in a few thousand comes too near to one.
     assert torch.autograd.gradcheck(lambda x: loss(x, labels, distance=distance, miner=miner), (h.requires_grad_(),))
 
 
@@ -206,130 +206,12 @@ def test_none_and_sum_and_mean_agree(loss):
 
 
 @every_loss_and_hashing
-@every_miner
-def test_ignored_samples_contribute_nothing(loss, miner):
-    h, labels = drawn()
-    labels[[0, 7]] = -1
-    kept = labels >= 0
-    h.requires_grad_()
-    value = loss(h, labels, miner=miner)
-    torch.testing.assert_close(value, loss(h[kept], labels[kept], miner=miner))
-    value.backward()
-    assert h.grad[~kept].eq(0).all()
-    assert h.grad[kept].abs().sum() > 0
-
-
-@every_loss_and_hashing
 def test_order_of_the_batch_and_names_of_the_classes_do_not_matter(loss):
     h, labels = drawn()
     order = torch.randperm(12, generator=torch.Generator().manual_seed(1))
     torch.testing.assert_close(loss(h[order], labels[order]), loss(h, labels))
     torch.testing.assert_close(loss(h, 1000 - labels), loss(h, labels))
     torch.testing.assert_close(loss(h, labels.int()), loss(h, labels))
-
-
-NOTHING_TO_COUNT = {
-    "empty": torch.empty(0, dtype=torch.long),
-    "one sample": torch.tensor([3]),
-    "all ignored": torch.tensor([-1, -1, -1]),
-    "one left": torch.tensor([-1, 0, -1]),
-}
-
-
-@every_loss
-@every_miner
-@pytest.mark.parametrize("labels", NOTHING_TO_COUNT.values(), ids=NOTHING_TO_COUNT.keys())
-def test_without_pairs_a_loss_is_zero_with_zero_gradient(loss, miner, labels):
-    h = torch.randn(len(labels), 4, requires_grad=True)
-    value = loss(h, labels, miner=miner)
-    value.backward()
-    assert value.item() == 0
-    assert h.grad.eq(0).all()
-
-
-@pytest.mark.parametrize("labels", NOTHING_TO_COUNT.values(), ids=NOTHING_TO_COUNT.keys())
-def test_without_pairs_hashing_is_its_penalty(labels):
-    h = torch.randn(len(labels), 4, requires_grad=True)
-    hashing_loss(h, labels, quantisation=0.0).backward()
-    assert h.grad.eq(0).all()
-    counted = h[labels >= 0]
-    torch.testing.assert_close(hashing_loss(h, labels, quantisation=0.5), quantisation_penalty(counted, 0.5))
-
-
-@every_miner
-@pytest.mark.parametrize("loss", [LOSSES["triplet"], LOSSES["lifted"], LOSSES["n-pair"]])
-@pytest.mark.parametrize("labels", [torch.zeros(5, dtype=torch.long), torch.arange(5)], ids=["one class", "singletons"])
-def test_one_class_or_singletons_teach_nothing_that_needs_both_kinds_of_pairs(loss, miner, labels):
-    h = torch.randn(5, 4, requires_grad=True)
-    value = loss(h, labels, miner=miner)
-    value.backward()
-    assert value.item() == 0
-    assert h.grad.eq(0).all()
-
-
-def test_contrastive_is_left_with_one_half_for_one_class_or_singletons():
-    h, _ = drawn(5)
-    off_diagonal = snr_distance(h)[~torch.eye(5, dtype=torch.bool)]
-    torch.testing.assert_close(contrastive_loss(h, torch.zeros(5, dtype=torch.long)), off_diagonal.mean())
-    torch.testing.assert_close(contrastive_loss(h, torch.arange(5), 2.0), (2.0 - off_diagonal).relu().mean())
-
-
-@every_loss_and_hashing
-@every_miner
-@pytest.mark.parametrize("value", [0.0, 0.1, -3.0])
-def test_constant_embeddings_give_a_finite_loss_and_no_gradient(loss, miner, value):
-    h = torch.full((6, 5), value, requires_grad=True)
-    labels = torch.tensor([0, 0, 1, 1, 2, 2])
-    settings = {"quantisation": 0.0} if loss is hashing_loss else {}
-    result = loss(h, labels, miner=miner, **settings)
-    result.backward()
-    assert result.isfinite()
-    assert h.grad.eq(0).all()
-
-
-@every_loss_and_hashing
-@every_distance
-@pytest.mark.parametrize("value", [0.0, 0.1])
-def test_one_constant_embedding_leaves_the_others_their_gradient(loss, distance, value):
-    h, labels = drawn(dtype=torch.float32)
-    h[2] = value
-    h.requires_grad_()
-    loss(h, labels, distance=distance).backward()
-    assert h.grad.isfinite().all()
-    assert h.grad.abs().sum() > 0
-
-
-@every_loss_and_hashing
-@every_distance
-@pytest.mark.parametrize("scale", [1e-4, 1e4])
-def test_large_and_small_embeddings(loss, distance, scale):
-    h, labels = drawn(dtype=torch.float32)
-    h = (scale * h).requires_grad_()
-    value = loss(h, labels, distance=distance)
-    value.backward()
-    assert value.isfinite()
-    assert h.grad.isfinite().all()
-
-
-@every_loss_and_hashing
-def test_collapsed_and_equal_embeddings_have_finite_gradients(loss):
-    h, labels = drawn(dtype=torch.float32)
-    h = h[:1].expand(12, -1).clone().requires_grad_()
-    value = loss(h, labels)
-    value.backward()
-    assert value.isfinite()
-    assert h.grad.isfinite().all()
-
-
-@every_loss_and_hashing
-def test_half_precision_is_computed_in_float32(loss):
-    h, labels = drawn()
-    half = h.bfloat16()
-    expected = loss(half.float(), labels)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert loss(half, labels).dtype == torch.float32
-        torch.testing.assert_close(loss(half, labels), expected, rtol=1e-5, atol=1e-6)
-        torch.testing.assert_close(loss(half.float(), labels), expected, rtol=0, atol=0)
 
 
 def test_limits():
@@ -367,38 +249,6 @@ def test_a_miner_of_the_users_own_chooses_the_pairs():
     torch.testing.assert_close(n_pair_loss(h, labels, miner=first_anchor_only), n_pair)
 
 
-@every_loss_and_hashing
-@pytest.mark.parametrize(
-    ("embeddings", "labels", "message"),
-    [
-        (torch.zeros(3, 4), torch.zeros(2, dtype=torch.long), r"int64 \[2\]"),
-        (torch.zeros(3, 4), torch.zeros(3), r"labels are float32 \[3\]"),
-        (torch.zeros(3, 4), torch.zeros(3, dtype=torch.bool), "labels are bool"),
-        (torch.zeros(3, 4), torch.zeros(3, 4, dtype=torch.long), r"int64 \[3, 4\]"),
-        (torch.zeros(3, 4), torch.tensor([0, -2, 1]), "labels hold -2"),
-        (torch.zeros(3, 4, dtype=torch.long), torch.zeros(3, dtype=torch.long), r"embeddings are int64"),
-        (torch.zeros(3), torch.zeros(3, dtype=torch.long), r"embeddings are float32 \[3\]"),
-        (torch.zeros(3, 0), torch.zeros(3, dtype=torch.long), r"embeddings are float32 \[3, 0\]"),
-    ],
-)
-def test_bad_input(loss, embeddings, labels, message):
-    with pytest.raises(InputError, match=message):
-        loss(embeddings, labels)
-
-
-def test_bad_settings():
-    h, labels = drawn()
-    for loss in LOSSES.values():
-        with pytest.raises(InputError, match="reduction is 'average'"):
-            loss(h, labels, reduction="average")
-    with pytest.raises(InputError, match="margin is -1"):
-        triplet_loss(h, labels, -1.0)
-    with pytest.raises(InputError, match="reduction is 'average'"):
-        ContrastiveLoss(reduction="average")
-    with pytest.raises(InputError, match="reduction is 'average'"):
-        ZeroMeanPenalty(reduction="average")
-
-
 EUCLIDEAN = {"distance": SquaredEuclideanDistance(), "miner": hard_pairs}
 
 
@@ -434,6 +284,29 @@ def test_compiles_without_a_graph_break(module, miner):
         gradient.copy_(leaf.grad)
     torch.testing.assert_close(compiled(h, labels), module(h, labels))
     torch.testing.assert_close(got, expected)
+
+
+@every_loss_and_hashing
+def test_training_separates_digits_of_seen_classes(loss):
+    """The way through on real data: held-out samples are retrieved far better than by the untrained network."""
+    pixels, labels = load_digits(n_class=5, return_X_y=True)
+    x, y = torch.from_numpy(pixels).float() / 16, torch.from_numpy(labels)
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 16))
+    optimiser = torch.optim.Adam(network.parameters(), lr=3e-3)
+
+    def score():
+        with torch.no_grad():
+            return map_at_r(snr_distance(network(x[700:])).numpy(), labels[700:])
+
+    before = score()
+    for _ in range(150):
+        batch = torch.randperm(700)[:100]
+        optimiser.zero_grad()
+        loss(network(x[batch]), y[batch]).backward()
+        optimiser.step()
+    assert before < 0.6
+    assert score() > 0.8  # 0.86 to 0.92 when this was written
 
 
 def test_penalties():

@@ -25,7 +25,7 @@ class PMLSNRDistance(BaseDistance):
 
     Args:
         normalize_embeddings: Whether embeddings are scaled to length 1 before.
-        eps: As in :func:`~robustvision.core.losses.snr_distance`.
+        eps: As in :func:`~robustvision.core.losses.pair_distances.snr_distance`.
         settings: What else the library's ``BaseDistance`` takes.
 
     Raises:
