@@ -34,6 +34,7 @@ class SampleState(nn.Module):
     """
 
     visited: Tensor
+    _tally: Tensor
 
     def __init__(self, num_samples: int, **initial: float) -> None:
         super().__init__()
@@ -44,6 +45,7 @@ class SampleState(nn.Module):
         for name, value in initial.items():
             self.register_buffer(name, torch.full((num_samples,), value, dtype=torch.float32))
         self.register_buffer("visited", torch.zeros(num_samples, dtype=torch.bool))
+        self.register_buffer("_tally", torch.zeros(num_samples), persistent=False)  # all 0 between calls
 
     def check(self, index: Tensor | None, batch: int) -> Tensor:
         """Check the places of a batch.
@@ -101,14 +103,19 @@ class SampleState(nn.Module):
         if counted is not None:
             valid = valid & counted
         index, stacked, valid = _gather(index, stacked, valid)
-        same = (index[:, None] == index[None, :]) & valid[None, :]
-        count = same.sum(1)
-        mean = (same.float() @ stacked.masked_fill(~valid[:, None], 0.0)) / count.clamp_min(1)[:, None]
-        known = count > 0
-        for column, name in enumerate(values):
+        count = self._sum_by_sample(index, valid.float())
+        for name, column in zip(values, stacked.masked_fill(~valid[:, None], 0.0).unbind(1), strict=True):
+            mean = self._sum_by_sample(index, column) / count
             stored: Tensor = getattr(self, name)
-            stored[index] = torch.where(known, mean[:, column], stored[index])
-        self.visited[index] = self.visited[index] | known
+            stored[index] = torch.where(count > 0, mean, stored[index])
+        self.visited[index] = self.visited[index] | (count > 0)
+
+    def _sum_by_sample(self, index: Tensor, values: Tensor) -> Tensor:
+        """Each row's sum over all rows of the same sample, so that duplicates agree; costs nothing of size N."""
+        self._tally.index_add_(0, index, values)
+        sums = self._tally[index]
+        self._tally[index] = 0.0
+        return sums
 
     def extra_repr(self) -> str:
         return f"num_samples={self.num_samples}, values={', '.join(self.names)}"
