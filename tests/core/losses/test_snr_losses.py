@@ -181,6 +181,21 @@ def test_ties_between_a_positive_and_a_negative_are_not_semi_hard():
     loss = partial(triplet_loss, torch.zeros(3, 2), torch.tensor([0, 0, 1]), distance=as_distance(d))
     assert loss(miner=semi_hard_pairs).item() == 0
     assert loss(miner=all_pairs).item() == pytest.approx(0.2)
+    # Anchor 0 with positives at 0.5 and 1 and a negative at 1: beyond the nearer positive, level with the other.
+    d = torch.zeros(4, 4, dtype=torch.float64)
+    d[0] = torch.tensor([0.0, 0.5, 1.0, 1.0])
+    loss = partial(triplet_loss, torch.zeros(4, 2), torch.tensor([0, 0, 0, 1]), distance=as_distance(d))
+    assert loss(miner=semi_hard_pairs, reduction="sum").item() == 0
+
+
+def test_a_tie_beyond_the_reach_of_the_margin_takes_nothing_from_the_count_of_triplets():
+    """At 1e17 the margin is lost in rounding. The two semi-hard triplets cost 0.1 and 0.05."""
+    d = torch.zeros(6, 6, dtype=torch.float64)
+    d[0] = torch.tensor([0.0, 0.5, 1e17, 0.6, 0.65, 1e17])
+    loss = triplet_loss(
+        torch.zeros(6, 2), torch.tensor([0, 0, 0, 1, 1, 1]), distance=as_distance(d), miner=semi_hard_pairs
+    )
+    assert loss.item() == pytest.approx(0.075)
 
 
 def test_large_batches_of_triplets_keep_their_precision_in_float32():
