@@ -107,7 +107,7 @@ def draw(results: StudyResults, path: Path) -> None:
         neurons = [value for metrics in results.metrics[cell].values() for value in metrics["participation"]]
         below.hist(neurons, bins=40, range=(0, 1), color="0.4")
         below.set(xlabel="inverse participation ratio of a neuron", xlim=(0, 1))
-    axes[0, 0].legend(fontsize=8)
+    axes[0, -1].legend(*axes[0, 0].get_legend_handles_labels(), loc="center right", fontsize=8)
     axes[0, 0].set_ylabel("share")
     axes[1, 0].set_ylabel(f"neurons of {len(SEEDS)} seeds")
     figure.savefig(path, dpi=75)
