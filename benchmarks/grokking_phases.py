@@ -132,7 +132,7 @@ def main() -> None:
     summary |= {"minutes": (time.monotonic() - begin) / 60, "cpu minutes": (time.process_time() - cpu) / 60}
     if not arguments.smoke:
         summary["phases"] = {cell: {step: phases(results, cell, step) for step in TABLE_STEPS} for cell in cells}
-    OUT.with_suffix(".json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+        OUT.with_suffix(".json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
     if arguments.picture:
         draw(results, arguments.picture)
     print(f"{summary['minutes']:.1f} minutes in this run, {summary['cpu minutes']:.1f} of them on the core")

@@ -173,7 +173,8 @@ def main() -> None:
                 print(f"{method} minus softmax, {metric}: {difference}")
         summary[name] = results.to_dict()
     summary |= {"minutes": (time.monotonic() - begin) / 60, "cpu minutes": (time.process_time() - cpu) / 60}
-    OUT.with_suffix(".json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+    if not arguments.smoke:
+        OUT.with_suffix(".json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
     print(f"{summary['minutes']:.1f} minutes in this run, {summary['cpu minutes']:.1f} of them on the core")
 
 
