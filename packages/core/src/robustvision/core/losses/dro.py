@@ -222,7 +222,7 @@ def _checked(x: Tensor, dim: int) -> Tensor:
 def _check_temperature(lam: float | Tensor) -> None:
     if isinstance(lam, Tensor):
         on_cpu = lam.device.type == "cpu" and not torch.compiler.is_compiling()
-        if on_cpu and not bool((lam >= 0).all()):
+        if on_cpu and bool((lam < 0).any()):  # NaN passes, and makes the value NaN
             raise InputError(f"the temperature holds {lam.min().item():g}, but it must be at least 0")
     elif not lam >= 0:
         raise InputError(f"the temperature is {lam}, but it must be at least 0")

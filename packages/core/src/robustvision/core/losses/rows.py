@@ -51,8 +51,8 @@ class _ByRows(torch.autograd.Function):
             with torch.set_grad_enabled(wants_gradient):
                 block = logits[here].detach().requires_grad_(wants_gradient)
                 values = loss_of_rows(block, *others)
-            if gradient is not None:
-                (gradient[here],) = torch.autograd.grad(values.sum(), block)
+                if gradient is not None:
+                    (gradient[here],) = torch.autograd.grad(values.sum(), block)
             losses.append(values.detach())
         if gradient is not None:
             ctx.save_for_backward(gradient)
