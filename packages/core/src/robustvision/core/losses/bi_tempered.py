@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -107,7 +109,7 @@ def tempered_softmax(logits: Tensor, t: float) -> Tensor:
 def _normaliser(scores: Tensor, t: float) -> Tensor:
     """Lambda, [B, 1], for scores with maximum 0. Each start lies below it: of one class alone, and by convexity."""
     classes = scores.shape[1]
-    norm = (scores.mean(1, keepdim=True) + (classes ** (t - 1.0) - 1.0) / (t - 1.0)).clamp_min(0.0)
+    norm = (scores.mean(1, keepdim=True) + (math.pow(classes, t - 1.0) - 1.0) / (t - 1.0)).clamp_min(0.0)
     for _ in range(NEWTON_STEPS):
         p = _exp_t(scores - norm, t)
         step = ((p.sum(1, keepdim=True) - 1.0) / (p**t).sum(1, keepdim=True)).clamp_min(0.0)
