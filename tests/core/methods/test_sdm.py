@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from robustvision.core.errors import InputError
+from robustvision.core.losses import sdm_loss
 from robustvision.core.methods import (
     SDMCalibration,
     SDMFit,
@@ -184,11 +185,18 @@ def calibrated(seed: int = 0) -> tuple[SDMCalibration, tuple[torch.Tensor, ...]]
     return calibrate_sdm(*points, alpha=0.8, cap=100, epochs=60, batch_size=30, learning_rate=3e-2), points
 
 
-@pytest.mark.parametrize("seed", [0, 1])
-def test_estimates_are_those_of_the_definitions(seed: int) -> None:
+@pytest.mark.parametrize(
+    ("seed", "q_min", "thresholds"),
+    [
+        (0, 1.1, [0.5, 0.6, 0.55]),
+        (1, 0.2, [0.5, 0.6, 0.55]),  # only floor(q~) > 0 stands in the way
+        (2, 1.1, [0.05, 0.01, 0.02]),  # two classes may be over their thresholds
+    ],
+)
+def test_estimates_are_those_of_the_definitions(seed: int, q_min: float, thresholds: list[float]) -> None:
     calibration, points = calibrated(seed)
-    calibration.q_min.fill_(1.1)  # whatever the calibration found: half of what is asked below shall be admitted
-    calibration.thresholds.copy_(torch.tensor([0.5, 0.6, 0.55]))
+    calibration.q_min.fill_(q_min)  # whatever the calibration found: some of what is asked below shall be admitted
+    calibration.thresholds.copy_(torch.tensor(thresholds))
     calibration.offsets.copy_(torch.rand(calibration.offsets.shape, generator=torch.Generator().manual_seed(1)) / 10)
     known = tuple(tensor.numpy() for tensor in points)
     logits, q, d, _ = calibration_points(seed + 10, 60)
@@ -199,7 +207,7 @@ def test_estimates_are_those_of_the_definitions(seed: int) -> None:
             getattr(found, name).numpy(), [row[name] for row in expected], atol=1e-9, err_msg=name
         )
     assert 5 < int(found.admitted.sum()) < 55
-    assert bool((d == 0).any())
+    assert bool((points[2] == 0).any())
 
 
 def test_rescaling_is_trained_by_the_sdm_loss() -> None:
@@ -236,6 +244,15 @@ def test_q_counts_nothing_at_d_0() -> None:
     assert not bool(far.admitted.any())
 
 
+def test_rounding_does_not_order_the_uniform_outputs_of_d_0() -> None:
+    """Stored by torch and computed by another library, the same output may differ in its last digit."""
+    calibration, (logits, q, _, _) = calibrated()
+    far = torch.zeros_like(q)
+    ranks = calibration.ranks(logits, q, far)
+    calibration.magnitudes.values.sub_(1e-6)
+    torch.testing.assert_close(calibration.ranks(logits, q, far), ranks, rtol=0, atol=0)
+
+
 def test_outputs_that_saturate_are_still_ranked() -> None:
     """Probabilities of float32 are all 1 here; the ranks of the log-odds are 0/4 ... 3/4."""
     logits = torch.tensor([[20.0, 0.0], [30.0, 0.0], [40.0, 0.0], [50.0, 0.0], [0.0, 20.0]])
@@ -265,6 +282,38 @@ def test_first_epoch_is_the_softmax_and_the_state_is_measured_after_it() -> None
     q, nearest = layer.measure(layer.adapt(held_out[0])[0], layer.adapt(held_out[0])[1].argmax(1))
     kept = nearest[q > 0].detach().sort().values
     torch.testing.assert_close(layer.distances.values[layer.distances.values.isfinite()].sort().values, kept)
+
+
+def test_the_second_epoch_is_weighed_by_q_and_d_of_the_training_points() -> None:
+    """Measured here by loops: each point itself left out, d among the training points with q > 0."""
+    (x, labels), held_out = clusters(60, spread=1.0), clusters(60, seed=1, spread=1.0)
+    x, held_out = x.double(), (held_out[0].double(), held_out[1])
+    torch.manual_seed(3)
+    layer, twin = SDMLayer(4, 3, exemplar_size=5).double(), SDMLayer(4, 3, exemplar_size=5).double()
+    twin.load_state_dict(layer.state_dict())
+    kept, _ = train_sdm(layer, (x, labels), held_out, epochs=2, batch_size=60, learning_rate=3e-2)
+    assert kept == 2
+    twin.set_standard(x)
+    optimizer = torch.optim.Adam(twin.parameters(), lr=3e-2)
+    torch.nn.functional.cross_entropy(twin.adapt(x)[1], labels).backward()
+    optimizer.step()
+    optimizer.zero_grad()
+    exemplars, logits = (tensor.detach().numpy() for tensor in twin.adapt(x))
+    predictions, true = logits.argmax(1), labels.numpy()
+    q, nearest = np.zeros(60), np.zeros(60)
+    for i in range(60):
+        distances = np.sqrt(((exemplars - exemplars[i]) ** 2).sum(1))
+        order = [j for j in np.argsort(distances, kind="stable") if j != i]
+        nearest[i] = distances[order[0]]
+        while q[i] < 59 and predictions[order[int(q[i])]] == true[order[int(q[i])]] == predictions[i]:
+            q[i] += 1
+    known = [nearest[(true == c) & (q > 0)] for c in range(3)]
+    d = np.array([min((values >= value).mean() for values in known) for value in nearest])
+    assert 10 < (q == 0).sum() < 50
+    sdm_loss(twin.adapt(x)[1], labels, torch.from_numpy(q), torch.from_numpy(d)).backward()
+    optimizer.step()
+    torch.testing.assert_close(layer.adaptor.weight, twin.adaptor.weight, rtol=0, atol=1e-6)
+    torch.testing.assert_close(layer.head.weight, twin.head.weight, rtol=0, atol=1e-6)
 
 
 def test_the_epoch_of_the_highest_balanced_median_q_is_kept() -> None:
