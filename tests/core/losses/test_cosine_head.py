@@ -138,3 +138,19 @@ def test_a_head_without_classes_or_dimensions_is_refused(sizes):
 def test_embeddings_of_another_shape_are_refused(shape):
     with pytest.raises(InputError, match=r"\[batch, 5\]"):
         CosineHead(7, 5)(torch.zeros(shape))
+
+
+def test_scale_multiplies_the_cosines():
+    torch.manual_seed(0)
+    head = CosineHead(4, 3, scale=16.0)
+    x = torch.randn(5, 3)
+    torch.testing.assert_close(head(x), 16.0 * head.cosines(x))
+    learned = CosineHead(4, 3, scale=16.0, learn_scale=True)
+    learned.centres.data.copy_(head.centres.data)
+    torch.testing.assert_close(learned(x), head(x))
+    torch.nn.functional.cross_entropy(learned(x), torch.tensor([0, 1, 2, 3, 0])).backward()
+    assert learned.log_scale.grad.abs() > 0
+    assert "scale=16" in repr(head)
+    assert set(head.state_dict()) == {"centres"}
+    with pytest.raises(InputError, match="scale is 0"):
+        CosineHead(4, 3, scale=0.0)

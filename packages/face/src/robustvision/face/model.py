@@ -24,8 +24,9 @@ class FaceModel(BaseModel):
 
     Args:
         backbone: Maps images [B, 3, 112, 112] (RGB, 0..255) to raw embeddings [B, d]; a module or its config.
-        head: Maps embeddings to cosines [B, C] with the class centres, such as ``CosineHead``; a module or its config.
-        loss: Maps cosines and labels to a scalar, such as ``SFaceLoss``; a module or its config.
+        head: Compares embeddings with the class centres, a ``CosineHead`` or its config. Its scale is 1 for the margin
+            losses, and more (such as 16) for losses over logits.
+        loss: Any loss over classes of ``robustvision.core.losses``, or its config.
         diagnostics_interval: The angles are logged every so many steps.
     """
 
@@ -62,8 +63,8 @@ class FaceModel(BaseModel):
                 {"embedding": embedding, "label": one}
                 for embedding, one in zip(self.backbone(pixels) + flipped, label, strict=True)
             ]
-        cosines = self.head(self.backbone(pixels))
-        outputs = {"loss": self.loss(cosines, label)}
+        cosines = self.head.cosines(self.backbone(pixels))
+        outputs = {"loss": self.loss(self.head.scaled(cosines), label, index=index)}
         if MessageHub.get_current_instance().get_info("iter", 0) % self.diagnostics_interval == 0:
             outputs |= self._diagnostics(cosines, label)
         return outputs

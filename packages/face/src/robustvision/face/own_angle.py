@@ -33,6 +33,6 @@ def own_angles(model: FaceModel, dataset: FaceDataset, *, quiet: bool = False) -
             [torch.from_numpy(dataset.source.image(place).transpose(2, 0, 1).copy()) for place in places]
         )
         labels = torch.as_tensor(dataset.labels[places.start : places.stop])
-        cosines = model.head(model(pixels, mode="tensor"))
+        cosines = model.head.cosines(model(pixels, mode="tensor"))
         angles.append(cosines.gather(1, labels[:, None]).clamp(-1, 1).acos().squeeze(1).numpy())
     return np.concatenate(angles).astype(np.float32)

@@ -13,6 +13,7 @@ from mmengine.registry import DATASETS
 from robustvision.core.errors import InputError
 from robustvision.core.report import report_training
 from robustvision.core.training import load_recipe, prepare_work_dir, train
+from robustvision.core.training.classes import fit_loss
 from robustvision.core.training.processes import is_first_process, resolve_device
 from robustvision.face.data import FaceDataset, files_dataset, synthetic_dataset
 
@@ -67,7 +68,7 @@ def build_training_set(config: Config, *, quiet: bool = False) -> FaceDataset:
     """Read or render the training set of a recipe, and fit the head to the number of its identities.
 
     Args:
-        config: The recipe; the number of classes of its head, and of a loss that has one, is set.
+        config: The recipe; the number of classes of its head is set, and the sizes that its loss needs.
         quiet: No progress while faces are rendered.
 
     Returns:
@@ -81,8 +82,7 @@ def build_training_set(config: Config, *, quiet: bool = False) -> FaceDataset:
             config[loader].dataset.quiet = quiet
     dataset = DATASETS.build(config.train_dataloader.dataset)
     config.model.head.num_classes = dataset.num_classes
-    if "num_classes" in config.model.loss:  # AutoSFaceLoss finds its b by it
-        config.model.loss.num_classes = dataset.num_classes
+    fit_loss(config.model.loss, num_classes=dataset.num_classes, num_samples=len(dataset))
     return dataset
 
 

@@ -187,6 +187,7 @@ class ALDRLoss(ClassificationLoss):
     """
 
     function = staticmethod(aldr_loss)
+    remembers_samples = True
 
     def __init__(
         self,

@@ -150,6 +150,8 @@ class ClassificationLoss(nn.Module):
     """
 
     function: ClassVar[Callable[..., Tensor]]
+    remembers_samples: ClassVar[bool] = False
+    """Whether the loss has a state for each training sample, and so needs ``num_samples`` and ``index``."""
 
     def __init__(self, *, ignore_index: int = IGNORED, reduction: str = "mean", **settings: Any) -> None:
         super().__init__()

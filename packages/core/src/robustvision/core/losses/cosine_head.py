@@ -73,7 +73,10 @@ class CosineHead(nn.Module):
 
     def forward(self, embeddings: Tensor) -> Tensor:
         """Embeddings [B, d] to scaled cosines [B, C]: see :meth:`cosines`."""
-        cosines = self.cosines(embeddings)
+        return self.scaled(self.cosines(embeddings))
+
+    def scaled(self, cosines: Tensor) -> Tensor:
+        """Cosines times s, of any shape."""
         if self.log_scale is not None:
             return cosines * self.log_scale.to(cosines.dtype).exp()
         return cosines if self.scale == 1.0 else cosines * self.scale

@@ -120,6 +120,21 @@ def parameters_of(target: Any) -> tuple[frozenset[str], bool]:
     return frozenset(names - {"self"}), True
 
 
+def fit_loss(loss: dict[str, Any], *, num_classes: int, num_samples: int) -> None:
+    """Set the sizes that a loss over classes needs, in its config.
+
+    Args:
+        loss: The config. ``num_classes`` and ``num_samples`` are set where they stand in it already, the latter also
+            where the loss remembers samples.
+        num_classes: Number of classes of the training set.
+        num_samples: Number of samples of the training set.
+    """
+    if "num_classes" in loss:
+        loss["num_classes"] = num_classes
+    if "num_samples" in loss or getattr(build_class(loss["type"]), "remembers_samples", False):
+        loss["num_samples"] = num_samples
+
+
 def nearest(name: str, candidates: Iterable[str]) -> str:
     """The end of an error message that offers the nearest known name.
 
