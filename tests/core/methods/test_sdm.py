@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -412,7 +413,7 @@ def test_other_bad_input_is_refused(fit: SDMFit) -> None:
     with pytest.raises(InputError, match=r"takes \[batch, 4\]"):
         fit.head(torch.randn(2, 5))
     with pytest.raises(InputError, match=r"alpha is 0\.5"):
-        SDMCalibration(3, alpha=0.5)
+        fit_sdm(x, labels, 3, settings=replace(SMALL, alpha=0.5))
     nothing = torch.empty(0)
     with pytest.raises(InputError, match="calibration set is empty"):
         calibrate_sdm(torch.empty(0, 3), nothing, nothing, torch.empty(0, dtype=torch.int64))

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from robustvision.core.errors import InputError
 from robustvision.core.losses.sdm import SDMLoss
-from robustvision.core.methods.sdm_admission import cauchy_offset
+from robustvision.core.methods.sdm_admission import cauchy_offset, check_alpha
 from robustvision.core.methods.sdm_calibration import (
     SDMCalibration,
     calibrate_sdm,
@@ -61,14 +61,12 @@ class SDMRun:
     """One of the J runs.
 
     Attributes:
-        head: Layer and calibration.
         median_q: Mean over the classes of the median q on the calibration half, of the epoch that was kept.
         epoch: That epoch, from 1.
         q_min: The run's own q_min; infinity where it found no threshold.
         magnitudes: Median output of the calibration points by predicted class and floor(q~), [K, bins]; NaN for none.
     """
 
-    head: SDMHead
     median_q: float
     epoch: int
     q_min: float
@@ -123,21 +121,19 @@ def fit_sdm(
     check_training_set(embeddings, labels, num_classes)
     if len(labels) < 4 or runs < 1:
         raise InputError(f"{len(labels)} samples and runs={runs} came, but 4 samples (2 a half) and 1 run are needed")
-    found = []
+    check_alpha(settings.alpha)
+    found: list[SDMRun] = []
+    head, best = None, 0
     for run in range(runs):
         order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed * runs + run))
-        train, held_out = order[: len(order) // 2].to(labels.device), order[len(order) // 2 :].to(labels.device)
-        found.append(
-            _one_run(
-                (embeddings[train], labels[train]),
-                (embeddings[held_out], labels[held_out]),
-                num_classes,
-                settings,
-                seed * runs + run,
-            )
+        train, held_out = (
+            (embeddings[rows], labels[rows]) for rows in order.to(labels.device).tensor_split([len(order) // 2])
         )
-    best = max(range(runs), key=lambda run: (found[run].median_q, run))  # of equals the later, as the authors
-    head = found[best].head
+        new_head, new = _one_run(train, held_out, num_classes, settings, seed * runs + run)
+        found.append(new)
+        if new.median_q >= found[best].median_q:  # of equals the later, as the authors; one support is held, not J
+            head, best = new_head, run
+    assert head is not None
     _tighten(head.calibration, found, found[best].q_min, settings.alpha)
     return SDMFit(head, tuple(found), best)
 
@@ -220,7 +216,7 @@ def _quantiles(layer: SDMLayer, q: Tensor, nearest: Tensor, labels: Tensor) -> T
 
 def _one_run(
     train: tuple[Tensor, Tensor], held_out: tuple[Tensor, Tensor], num_classes: int, settings: SDMSettings, seed: int
-) -> SDMRun:
+) -> tuple[SDMHead, SDMRun]:
     features = train[0].shape[1]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -249,7 +245,8 @@ def _one_run(
         seed=seed,
     )
     magnitudes = _median_magnitudes(calibration, output.logits, output.q, output.d)
-    return SDMRun(SDMHead(layer, calibration).eval(), median_q, epoch, float(calibration.q_min), magnitudes)
+    head = SDMHead(layer, calibration).eval()
+    return head, SDMRun(median_q, epoch, float(calibration.q_min), magnitudes)
 
 
 def _median_magnitudes(calibration: SDMCalibration, logits: Tensor, q: Tensor, d: Tensor) -> Tensor:

@@ -12,7 +12,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from robustvision.core.errors import InputError
 from robustvision.core.nn.class_ecdf import ClassECDF
+
+
+def check_alpha(alpha: float) -> None:
+    """Refuse an alpha' that is no accuracy to ask for.
+
+    Raises:
+        InputError: alpha out of (0.5, 1).
+    """
+    if not 0.5 < alpha < 1.0:
+        raise InputError(f"alpha is {alpha}, but it is the accuracy asked for: above 0.5, below 1")
 
 
 def dkw_band(counts: Tensor, alpha: float = 0.95) -> Tensor:
@@ -76,7 +87,7 @@ def admission_thresholds(probabilities: Tensor, q: Tensor, labels: Tensor, alpha
     n = counts.counts - counts.smaller(candidates)
     below = small.counts - small.smaller(candidates)
     # psi_c >= alpha' exactly where no more outputs lie below alpha' than the quantile's place
-    fulfilled = ((n > 0) & (below <= _place(n, alpha))).all(1)
+    fulfilled = (below <= _place(n, alpha)).all(1)
     if not bool(fulfilled.any()):
         return math.inf, torch.zeros(classes, dtype=probabilities.dtype)
     q_min = candidates[int(fulfilled.int().argmax())]
@@ -112,5 +123,5 @@ def index_conditional_accuracy(
 
 
 def _place(n: Tensor, alpha: float) -> Tensor:
-    """Place of the (1 - alpha) quantile among n ascending values."""
+    """Place of the (1 - alpha) quantile among n ascending values; -1 where there are none."""
     return torch.minimum(((1.0 - alpha) * n + 1e-6).floor(), n - 1)

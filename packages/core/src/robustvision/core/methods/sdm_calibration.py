@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from robustvision.core.errors import InputError
 from robustvision.core.losses.sdm import sdm, sdm_loss
-from robustvision.core.methods.sdm_admission import admission_thresholds, dkw_band
+from robustvision.core.methods.sdm_admission import admission_thresholds, check_alpha, dkw_band
 from robustvision.core.nn.class_ecdf import ClassECDF
 
 TIE = 1e-5
@@ -70,8 +70,7 @@ class SDMCalibration(nn.Module):
 
     def __init__(self, num_classes: int, alpha: float = 0.95, cap: int = 1000) -> None:
         super().__init__()
-        if not 0.5 < alpha < 1.0:
-            raise InputError(f"alpha is {alpha}, but it is the accuracy asked for: above 0.5, below 1")
+        check_alpha(alpha)
         self.alpha = alpha
         self.magnitudes = ClassECDF(num_classes)
         self.similarities = ClassECDF(num_classes)

@@ -63,7 +63,7 @@ def similarity(
         q [B], and the L2 distance to the nearest point [B]; both in the dtype of the queries.
 
     References:
-        arXiv 2502.20167. The squared distances are |a|^2 + |b|^2 - 2ab: two neighbours whose distances agree to about
+        arXiv 2502.20167. The squared distances are ``a² + b² - 2ab``: two neighbours whose distances agree to about
         six digits (float32) may change places.
 
     Example:
