@@ -109,9 +109,9 @@ from .pair_mining import pair_masks as pair_masks
 from .pair_mining import semi_hard_pairs as semi_hard_pairs
 from .pml_distance import PMLSNRDistance as PMLSNRDistance
 from .sample_state import SampleState as SampleState
-from .sdm import SDMLoss as SDMLoss
-from .sdm import sdm as sdm
-from .sdm import sdm_loss as sdm_loss
+from .sdm_activation import SDMLoss as SDMLoss
+from .sdm_activation import sdm as sdm
+from .sdm_activation import sdm_loss as sdm_loss
 from .sface import SFACE_PUBLISHED as SFACE_PUBLISHED
 from .sface import SFaceLoss as SFaceLoss
 from .sface import sface_diagnostics as sface_diagnostics

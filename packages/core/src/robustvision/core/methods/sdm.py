@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from robustvision.core.errors import InputError
-from robustvision.core.losses.sdm import SDMLoss
+from robustvision.core.losses.sdm_activation import SDMLoss
 from robustvision.core.methods.sdm_admission import cauchy_offset, check_alpha
 from robustvision.core.methods.sdm_calibration import (
     SDMCalibration,

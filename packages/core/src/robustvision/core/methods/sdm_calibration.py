@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from robustvision.core.errors import InputError
-from robustvision.core.losses.sdm import sdm, sdm_loss
+from robustvision.core.losses.sdm_activation import sdm, sdm_loss
 from robustvision.core.methods.sdm_admission import admission_thresholds, check_alpha, dkw_band
 from robustvision.core.nn.class_ecdf import ClassECDF
 

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor, nn
 
-from robustvision.core.losses.sdm import sdm
+from robustvision.core.losses.sdm_activation import sdm
 from robustvision.core.methods.sdm_calibration import SDMCalibration
 from robustvision.core.nn.class_ecdf import in_blocks
 from robustvision.core.nn.sdm import SDMLayer

@@ -3,7 +3,7 @@
 Embeddings [B, D] become exemplars h' [B, M] and logits [B, K]. Against the stored exemplars of the training set (the
 support) two numbers are measured for each query: q, how many of its nearest neighbours in a row were classified
 rightly, and as the query is; and d, the share of calibration points that lie farther from the support than it does.
-``losses/sdm.py`` makes probabilities of them, ``methods/sdm.py`` trains the layer.
+``losses/sdm_activation.py`` makes probabilities of them, ``methods/sdm.py`` trains the layer.
 """
 
 from __future__ import annotations
