@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from mmengine.logging import MessageHub
@@ -38,7 +38,8 @@ class FaceModel(BaseModel):
         diagnostics_interval: int = 10,
     ) -> None:
         super().__init__()
-        self.backbone, self.head, self.loss = _build(backbone), _build(head), _build(loss)
+        self.backbone, self.loss = _build(backbone), _build(loss)
+        self.head = cast(CosineHead, _build(head))
         self.diagnostics_interval = diagnostics_interval
 
     def forward(

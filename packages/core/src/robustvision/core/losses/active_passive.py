@@ -6,13 +6,15 @@ Alone, either is robust and underfits; the sum learns.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from torch import Tensor
 
 from robustvision.core.losses.asymmetric import agce, aul
-from robustvision.core.losses.batch import ClassificationLoss, check_batch, check_number, own_entry
+from robustvision.core.losses.batch import Batch, ClassificationLoss, check_batch, check_number, own_entry
 from robustvision.core.losses.cross_entropy import LOG_OF_ZERO
 from robustvision.core.losses.labels import IGNORED
+from robustvision.core.losses.normalized import nce_gradient
 from robustvision.core.losses.rows import by_rows
 
 
@@ -55,13 +57,7 @@ def nce_rce_loss(
         tensor(7.2896)
     """
     batch = check_batch(logits, target, weight=weight, ignore_index=ignore_index, reduction=reduction, least_classes=2)
-    return batch.reduce(
-        by_rows(
-            lambda rows, target: _sum_rows(rows, target, alpha, beta, lambda log_p: LOG_OF_ZERO * log_p.expm1()),
-            batch.logits,
-            batch.target,
-        )
-    )
+    return _sum(batch, alpha, beta, _rce)
 
 
 class NCERCELoss(ClassificationLoss):
@@ -127,13 +123,7 @@ def nce_agce_loss(
     check_number("a", a, above=0.0)
     check_number("q", q, above=0.0)
     batch = check_batch(logits, target, weight=weight, ignore_index=ignore_index, reduction=reduction, least_classes=2)
-    return batch.reduce(
-        by_rows(
-            lambda rows, target: _sum_rows(rows, target, alpha, beta, lambda log_p: agce(log_p, a, q)),
-            batch.logits,
-            batch.target,
-        )
-    )
+    return _sum(batch, alpha, beta, partial(_agce, a=a, q=q))
 
 
 class NCEAGCELoss(ClassificationLoss):
@@ -208,13 +198,7 @@ def nce_aul_loss(
     check_number("a", a, above=1.0)
     check_number("q", q, above=0.0)
     batch = check_batch(logits, target, weight=weight, ignore_index=ignore_index, reduction=reduction, least_classes=2)
-    return batch.reduce(
-        by_rows(
-            lambda rows, target: _sum_rows(rows, target, alpha, beta, lambda log_p: aul(log_p, a, q)),
-            batch.logits,
-            batch.target,
-        )
-    )
+    return _sum(batch, alpha, beta, partial(_aul, a=a, q=q))
 
 
 class NCEAULLoss(ClassificationLoss):
@@ -244,7 +228,32 @@ class NCEAULLoss(ClassificationLoss):
         super().__init__(ignore_index=ignore_index, reduction=reduction, alpha=alpha, beta=beta, a=a, q=q)
 
 
-def _sum_rows(logits: Tensor, target: Tensor, alpha: float, beta: float, passive: Callable[[Tensor], Tensor]) -> Tensor:
-    log_p = logits.log_softmax(1)
-    own = own_entry(log_p, target)
-    return alpha * own / log_p.sum(1) + beta * passive(own)
+def _sum(batch: Batch, alpha: float, beta: float, passive: Callable[[Tensor], tuple[Tensor, Tensor]]) -> Tensor:
+    """alpha NCE + beta times a passive loss, in one pass over the classes.
+
+    ``passive`` maps log p_y, [b], to the loss and its derivative.
+    """
+
+    def rows(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        log_p = logits.log_softmax(1)
+        total, own = log_p.sum(1), own_entry(log_p, target)
+        share = own / total
+        losses, slope = passive(own)
+        gradient = nce_gradient(logits, target, share, total, beta / alpha * slope).mul_(alpha)
+        return alpha * share + beta * losses, gradient
+
+    return batch.reduce(by_rows(rows, batch.logits, batch.target))
+
+
+def _rce(log_p: Tensor) -> tuple[Tensor, Tensor]:
+    return LOG_OF_ZERO * log_p.expm1(), LOG_OF_ZERO * log_p.exp()
+
+
+def _agce(log_p: Tensor, a: float, q: float) -> tuple[Tensor, Tensor]:
+    p = log_p.exp()
+    return agce(log_p, a, q), -p * (a + p).pow(q - 1.0)
+
+
+def _aul(log_p: Tensor, a: float, q: float) -> tuple[Tensor, Tensor]:
+    p = log_p.exp()
+    return aul(log_p, a, q), -p * (a - p).pow(q - 1.0)

@@ -14,7 +14,7 @@ from robustvision.core.losses.batch import ClassificationLoss, check_batch, chec
 from robustvision.core.losses.dro import kl_dro
 from robustvision.core.losses.labels import IGNORED
 from robustvision.core.losses.ldr import Normalization, check_normalization, kl_from_uniform, ldr_rows, normalize_logits
-from robustvision.core.losses.rows import by_rows
+from robustvision.core.losses.rows import by_rows, map_rows
 from robustvision.core.losses.sample_state import SampleState
 
 SMOOTHING = 1e-5
@@ -103,13 +103,16 @@ def aldr_temperature(
         tensor([0.8788, 1.0000])
     """
     _check_aldr(lam0, alpha, normalize)
-    outputs = normalize_logits(logits.to(torch.promote_types(logits.dtype, torch.float32)), normalize)
-    if isinstance(lam, Tensor):
-        lam = lam.to(outputs.dtype)[:, None]
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    last = torch.full_like(logits[:, 0], lam0) if lam is None else torch.as_tensor(lam).to(logits).expand(len(logits))
     classes = logits.shape[1]
-    q = torch.softmax(outputs / (lam0 if lam is None else lam), dim=1).add_(SMOOTHING)
-    q = q.div_(1.0 + classes * SMOOTHING)
-    return _temperature_at(kl_from_uniform(q), lam0, alpha, classes)
+
+    def divergence(rows: Tensor, last: Tensor) -> Tensor:
+        q = torch.softmax(normalize_logits(rows, normalize) / last[:, None], dim=1).add_(SMOOTHING)
+        mass = 1.0 + classes * SMOOTHING
+        return (q * q.log()).sum(1) / mass + math.log(classes / mass)
+
+    return _temperature_at(map_rows(divergence, logits, last), lam0, alpha, classes)
 
 
 @torch.no_grad()
@@ -148,9 +151,13 @@ def aldr_fixed_point(
     curvature = alpha * math.log(classes) / lam0
     low, high = (torch.full_like(margins[:, 0], lam0 * share) for share in (1.0 - 1.0 / alpha, 1.0))
     for _ in range(FIXED_POINT_STEPS):
+        before = torch.stack([low, high])
         low, high = (
             _temperature_at(kl_from_uniform(kl_dro(margins, lam).weights), lam0, alpha, classes) for lam in (low, high)
         )
+        moved = (torch.stack([low, high]) - before).abs()
+        if not torch.compiler.is_compiling() and bool((moved <= 4 * torch.finfo(moved.dtype).eps * lam0).all()):
+            break
     at_low, at_high = (kl_dro(margins, lam).value - 0.5 * curvature * (lam - lam0).square() for lam in (low, high))
     return torch.where(at_low > at_high, low, high)
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from robustvision.core.errors import InputError
-from robustvision.core.losses.batch import ClassificationLoss, check_batch
+from robustvision.core.losses.batch import ClassificationLoss, check_batch, own_entry
 from robustvision.core.losses.labels import IGNORED
-from robustvision.core.losses.rows import by_rows
+from robustvision.core.losses.rows import by_rows, own_minus
 
 NEWTON_STEPS = 50
 
@@ -55,7 +56,7 @@ def bi_tempered_loss(
     """
     _check_temperatures(t1, t2)
     batch = check_batch(logits, target, weight=weight, ignore_index=ignore_index, reduction=reduction, soft=True)
-    return batch.reduce(by_rows(lambda rows, y: _bi_tempered_rows(rows, y, t1, t2), batch.logits, batch.target))
+    return batch.reduce(by_rows(partial(_bi_tempered_rows, t1=t1, t2=t2), batch.logits, batch.target))
 
 
 class BiTemperedLoss(ClassificationLoss):
@@ -95,49 +96,54 @@ def tempered_softmax(logits: Tensor, t: float) -> Tensor:
     """
     if t == 1.0:
         return logits.softmax(1)
-    scores = logits.detach() - logits.detach().amax(1, keepdim=True)
-    norm = _normaliser(scores, t)
-    p = _exp_t(scores - norm, t)
-    escort = p**t
-    escort = escort / escort.sum(1, keepdim=True)
-    # d p_k = p_k^t (d f_k - d lambda), and d lambda = escort . d f
+    log_p = _log_tempered_softmax(logits.detach(), t)
+    p = log_p.exp()
+    if not (torch.is_grad_enabled() and logits.requires_grad):
+        return p
+    slope = (t * log_p).exp()  # p_k^t, and d p_k = p_k^t (d f_k - escort . d f)
     change = logits - logits.detach()
-    shift = (escort * change).sum(1, keepdim=True)
-    return _exp_t(scores - norm + change - shift, t)
+    return p + slope * (change - (slope * change).sum(1, keepdim=True) / slope.sum(1, keepdim=True))
 
 
-def _normaliser(scores: Tensor, t: float) -> Tensor:
-    """Lambda, [B, 1], for scores with maximum 0. Each start lies below it: of one class alone, and by convexity."""
-    classes = scores.shape[1]
-    norm = (scores.mean(1, keepdim=True) + (math.pow(classes, t - 1.0) - 1.0) / (t - 1.0)).clamp_min(0.0)
+def _log_tempered_softmax(logits: Tensor, t: float) -> Tensor:
+    """log exp_t(f_k - lambda). Each start of lambda lies below it: that of one class alone, and that by convexity."""
+    scores = logits - logits.amax(1, keepdim=True)
+    if t == 1.0:
+        return scores.log_softmax(1)
+    norm = (scores.mean(1, keepdim=True) + (math.pow(logits.shape[1], t - 1.0) - 1.0) / (t - 1.0)).clamp_min(0.0)
     for _ in range(NEWTON_STEPS):
-        p = _exp_t(scores - norm, t)
-        step = ((p.sum(1, keepdim=True) - 1.0) / (p**t).sum(1, keepdim=True)).clamp_min(0.0)
+        base = torch.sub(1.0 + (t - 1.0) * norm, scores, alpha=t - 1.0)  # at least 1
+        log_p = base.log().mul_(1.0 / (1.0 - t))
+        p = log_p.exp()
+        step = ((p.sum(1, keepdim=True) - 1.0) / p.div_(base).sum(1, keepdim=True)).clamp_min(0.0)  # p^t is p / base
         norm = norm + step
         if not torch.compiler.is_compiling() and bool((step <= 4 * torch.finfo(norm.dtype).eps * (1.0 + norm)).all()):
             break
-    return norm
+    return log_p
 
 
-def _exp_t(u: Tensor, t: float) -> Tensor:
-    """For t > 1 and u <= 0 the base is at least 1."""
-    return torch.pow((1.0 + (1.0 - t) * u).clamp_min(1.0), 1.0 / (1.0 - t))
-
-
-def _log_t(p: Tensor, t: float) -> Tensor:
-    """(p^(1-t) - 1) / (1-t) of a probability; the clamp keeps its gradient finite where p underflows."""
-    log_p = p.clamp_min(torch.finfo(p.dtype).tiny).log()
+def _log_t(log_p: Tensor, t: float) -> Tensor:
+    """The tempered logarithm (p^(1-t) - 1) / (1-t), from log p."""
     return log_p if t == 1.0 else ((1.0 - t) * log_p).expm1() / (1.0 - t)
 
 
-def _bi_tempered_rows(logits: Tensor, target: Tensor, t1: float, t2: float) -> Tensor:
-    p = tempered_softmax(logits, t2)
+def _bi_tempered_rows(logits: Tensor, target: Tensor, t1: float, t2: float) -> tuple[Tensor, Tensor]:
+    log_p = _log_tempered_softmax(logits, t2)
+    p = log_p.exp()
     power = 2.0 - t1
-    mass = p.square().sum(1) if t1 == 0.0 else (p**power).sum(1)
+    mass = (power * log_p).exp_().sum(1)
     if target.ndim == 1:
-        return (mass - 1.0) / power - _log_t(p.gather(1, target[:, None]).squeeze(1), t1)
-    entropy = (target * (_log_t(target, t1) - _log_t(p, t1))).sum(1)
-    return entropy - ((target**power).sum(1) - mass) / power
+        losses = (mass - 1.0) / power - _log_t(own_entry(log_p, target), t1)
+        error = own_minus(p, target, 1.0)
+    else:
+        log_target = target.clamp_min(torch.finfo(target.dtype).tiny).log()
+        losses = (target * (_log_t(log_target, t1) - _log_t(log_p, t1))).sum(1)
+        losses = losses - (target.pow(power).sum(1) - mass) / power
+        error = p - target
+    # d loss / d p_k = p_k^-t1 (p_k - target_k), and d p_k = p_k^t2 (d f_k - escort . d f)
+    by_scores = error.mul_(((t2 - t1) * log_p).exp_())
+    escort = (t2 * log_p).exp_()
+    return losses, by_scores.addcmul_(escort, by_scores.sum(1, keepdim=True) / escort.sum(1, keepdim=True), value=-1.0)
 
 
 def _check_temperatures(t1: float, t2: float) -> None:

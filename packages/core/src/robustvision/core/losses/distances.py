@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from robustvision.core.errors import InputError
-from robustvision.core.losses.batch import ClassificationLoss, check_batch, check_number
+from robustvision.core.losses.batch import ClassificationLoss, check_batch, check_number, own_entry
 from robustvision.core.losses.labels import IGNORED
-from robustvision.core.losses.rows import by_rows
+from robustvision.core.losses.rows import by_rows, own_minus
 
 
 def mae_loss(
@@ -217,7 +218,7 @@ def rll_loss(
     """
     check_number("a", a, above=0.0)
     batch = check_batch(logits, target, weight=weight, ignore_index=ignore_index, reduction=reduction, least_classes=2)
-    return batch.reduce(by_rows(lambda rows, target: _rll_rows(rows, target, a), batch.logits, batch.target))
+    return batch.reduce(by_rows(partial(_rll_rows, a=a), batch.logits, batch.target))
 
 
 class RLLLoss(ClassificationLoss):
@@ -236,11 +237,16 @@ class RLLLoss(ClassificationLoss):
         super().__init__(ignore_index=ignore_index, reduction=reduction, a=a)
 
 
-def _mse_rows(logits: Tensor, target: Tensor) -> Tensor:
+def _mse_rows(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     p = logits.softmax(1)
     if target.ndim == 2:
-        return (target - p).square().sum(1)
-    return p.square().sum(1) + 1.0 - 2.0 * p.gather(1, target[:, None]).squeeze(1)
+        error = p - target
+        losses, along = error.square().sum(1), (p * error).sum(1)
+    else:
+        squares, own = p.square().sum(1), own_entry(p, target)
+        losses, along = squares - 2.0 * own + 1.0, squares - own
+        error = own_minus(p.clone(), target, 1.0)
+    return losses, error.sub_(along[:, None]).mul_(p).mul_(2.0)
 
 
 def _js_of(log_p: Tensor, pi: float) -> Tensor:
@@ -263,10 +269,16 @@ def _js_scale(pi: float) -> float:
     return -1.0 / ((1.0 - pi) * math.log1p(-pi))
 
 
-def _rll_rows(logits: Tensor, target: Tensor, a: float) -> Tensor:
-    logs = (a + logits.softmax(1)).log()
-    own = logs.gather(1, target[:, None]).squeeze(1)
-    return math.log((a + 1.0) / a) - own + (logs.sum(1) - own) / (logits.shape[1] - 1)
+def _rll_rows(logits: Tensor, target: Tensor, a: float) -> tuple[Tensor, Tensor]:
+    others = 1.0 / (logits.shape[1] - 1)
+    p = logits.softmax(1)
+    shifted = p + a
+    pull = (p / shifted).mul_(others)  # p_k times the derivative of log(a + p_k)
+    own_minus(pull, target, (1.0 / others + 1.0) * own_entry(pull, target))
+    logs = shifted.log_()
+    own = own_entry(logs, target)
+    losses = math.log((a + 1.0) / a) - own + others * (logs.sum(1) - own)
+    return losses, pull.addcmul_(p, pull.sum(1, keepdim=True), value=-1.0)
 
 
 def _check_pi(pi: float) -> None:

@@ -103,14 +103,43 @@ def kl_dro(x: Tensor, lam: float | Tensor, prior: Tensor | None = None, dim: int
     u = (x - top) / lam
     if learns:  # the gradient of lam multiplies u by a weight of 0
         u = u.clamp_min(-FARTHEST)
+    log_mean, weights = log_mean_exp(u, prior, dim)
+    return KLDRO((top + lam * log_mean).squeeze(dim), weights.detach())
+
+
+def log_mean_exp(u: Tensor, prior: Tensor | None = None, dim: int = -1) -> tuple[Tensor, Tensor]:
+    """The logarithm of the mean of exp(u), to the last digit also where it is near 0, and the softmax.
+
+    Where u lies in [-1, 0] the mean is near 1, its logarithm near 0, and a large temperature multiplies the error:
+    there log1p of the mean of expm1 is exact. Elsewhere the plain logarithm is. A compiler is given both ways.
+
+    Args:
+        u: At most 0, floating point.
+        prior: The weights of the mean, as for :func:`kl_dro`; uniform where None.
+        dim: The dimension of the mean, which is kept.
+
+    Returns:
+        The logarithm, and the weights prior exp(u) / mean.
+    """
+
+    def mean_of(values: Tensor) -> Tensor:
+        return values.mean(dim, keepdim=True) if prior is None else (prior * values).sum(dim, keepdim=True)
+
+    def normalised(e: Tensor, mean: Tensor) -> Tensor:
+        return e / (mean * u.shape[dim]) if prior is None else prior * e / mean
+
+    is_near = u.detach().amin(dim, keepdim=True) >= -1.0
+    may_look = u.device.type == "cpu" and not torch.compiler.is_compiling()
+    if may_look and is_near.all():
+        less = u.expm1()
+        excess = mean_of(less)
+        return excess.log1p(), normalised(less + 1.0, excess + 1.0)
     e = u.exp()
-    mean = e.mean(dim, keepdim=True) if prior is None else (prior * e).sum(dim, keepdim=True)
-    # log(mean) is exact where the mean is far from 1, log1p(mean - 1) where it is near.
-    near_one = mean > 0.5
-    excess = u.expm1().mean(dim, keepdim=True) if prior is None else (prior * u.expm1()).sum(dim, keepdim=True)
-    log_mean = torch.where(near_one, excess.masked_fill(~near_one, 0.0).log1p(), mean.log())
-    weights = (e / (mean * x.shape[dim]) if prior is None else prior * e / mean).detach()
-    return KLDRO((top + lam * log_mean).squeeze(dim), weights)
+    mean = mean_of(e)
+    log_mean = mean.log()
+    if not (may_look and not is_near.any()):
+        log_mean = torch.where(is_near, mean_of(u.clamp_min(-1.0).expm1()).log1p(), log_mean)
+    return log_mean, normalised(e, mean)
 
 
 def kl_dro_ball(x: Tensor, radius: float | Tensor, prior: Tensor | None = None, dim: int = -1) -> KLDROBall:

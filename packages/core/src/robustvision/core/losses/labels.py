@@ -57,8 +57,10 @@ def check_scores_and_labels(scores: Tensor, labels: Tensor, ignore_index: int = 
         raise InputError(f"the labels are {describe(labels)}, but one index for each of {batch} samples is expected")
     labels = labels.long()
     if labels.device.type == "cpu" and batch and not torch.compiler.is_compiling():
-        counted = labels[labels != ignore_index]
-        lowest, highest = (int(bound) for bound in counted.aminmax()) if counted.numel() else (0, 0)
+        lowest, highest = (int(bound) for bound in labels.aminmax())
+        if lowest < 0 or highest >= classes:  # ignored labels may be among them
+            counted = labels[labels != ignore_index]
+            lowest, highest = (int(bound) for bound in counted.aminmax()) if counted.numel() else (0, 0)
         if highest >= classes:
             raise InputError(
                 f"the labels hold {highest}, but the head has {classes} classes: "

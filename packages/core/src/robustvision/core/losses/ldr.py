@@ -18,7 +18,7 @@ from robustvision.core.errors import InputError
 from robustvision.core.losses.batch import ClassificationLoss, check_batch, check_number, label_margins
 from robustvision.core.losses.dro import kl_dro
 from robustvision.core.losses.labels import IGNORED
-from robustvision.core.losses.rows import by_rows
+from robustvision.core.losses.rows import by_rows, own_minus
 
 SMALLEST_NORM = 1e-12
 """The official code has no such guard: logits of 0, as a head initialised with zeros gives them, become NaN there."""
@@ -41,10 +41,7 @@ def normalize_logits(logits: Tensor, normalize: Normalization) -> Tensor:
         >>> normalize_logits(torch.tensor([[3.0, -1.0, 2.0]]), "l1")
         tensor([[ 1.5000, -0.5000,  1.0000]])
     """
-    if normalize == "none":
-        return logits
-    outputs = softplus(logits) if normalize == "softplus" else logits
-    return outputs / outputs.abs().mean(1, keepdim=True).clamp_min(SMALLEST_NORM)
+    return _normalized(logits, normalize)[0]
 
 
 def ldr_loss(
@@ -198,14 +195,45 @@ class LDRKLoss(ClassificationLoss):
         )
 
 
-def ldr_rows(logits: Tensor, target: Tensor, lam: float | Tensor, margin: float, normalize: Normalization) -> Tensor:
-    return kl_dro(label_margins(normalize_logits(logits, normalize), target, margin), lam).value
+def ldr_rows(
+    logits: Tensor, target: Tensor, lam: float | Tensor, margin: float, normalize: Normalization
+) -> tuple[Tensor, Tensor]:
+    """The LDR-KL losses of some rows, and their gradient: the worst weights minus the label."""
+    outputs, norm = _normalized(logits, normalize)
+    losses, weights = kl_dro(label_margins(outputs, target, margin), lam)
+    return losses, _through_normalization(own_minus(weights, target, 1.0), outputs, norm, logits, normalize)
 
 
-def _ldr_k_rows(logits: Tensor, target: Tensor, k: int, lam: float, margin: float, normalize: Normalization) -> Tensor:
-    d = label_margins(normalize_logits(logits, normalize), target, margin)
-    w = _capped_weights(d.detach() / lam, k)  # at the maximum the gradient does not go through them
-    return (w * d).sum(1) - lam * kl_from_uniform(w)
+def _normalized(logits: Tensor, normalize: Normalization) -> tuple[Tensor, Tensor]:
+    """The normalised outputs g = s / mean|s|, [b, C], and the mean, [b, 1]."""
+    if normalize == "none":
+        return logits, torch.ones_like(logits[:, :1])
+    outputs = softplus(logits) if normalize == "softplus" else logits
+    norm = (outputs if normalize == "softplus" else outputs.abs()).mean(1, keepdim=True)
+    return outputs / norm.clamp_min(SMALLEST_NORM), norm
+
+
+def _through_normalization(
+    by_outputs: Tensor, outputs: Tensor, norm: Tensor, logits: Tensor, normalize: Normalization
+) -> Tensor:
+    """A gradient with respect to normalised outputs, [b, C], as one with respect to the logits; in place."""
+    if normalize == "none":
+        return by_outputs
+    along = (by_outputs * outputs).mean(1, keepdim=True).masked_fill(norm <= SMALLEST_NORM, 0.0)
+    inverse = norm.clamp_min(SMALLEST_NORM).reciprocal()
+    if normalize == "l1":
+        return by_outputs.addcmul_(logits.sign(), along, value=-1.0).mul_(inverse)
+    return by_outputs.sub_(along).mul_(logits.sigmoid().mul_(inverse))
+
+
+def _ldr_k_rows(
+    logits: Tensor, target: Tensor, k: int, lam: float, margin: float, normalize: Normalization
+) -> tuple[Tensor, Tensor]:
+    outputs, norm = _normalized(logits, normalize)
+    margins = label_margins(outputs, target, margin)
+    weights = _capped_weights(margins / lam, k)
+    losses = (weights * margins).sum(1) - lam * kl_from_uniform(weights)
+    return losses, _through_normalization(own_minus(weights, target, 1.0), outputs, norm, logits, normalize)
 
 
 def _capped_weights(z: Tensor, k: int) -> Tensor:
@@ -227,7 +255,8 @@ def _capped_weights(z: Tensor, k: int) -> Tensor:
 
 def kl_from_uniform(weights: Tensor) -> Tensor:
     """KL of distributions [B, C] to the uniform one, [B]."""
-    return torch.xlogy(weights, weights * weights.shape[1]).sum(1)
+    ratio = (weights * weights.shape[1]).clamp_min_(torch.finfo(weights.dtype).tiny)  # 0 log 0 is 0
+    return (weights * ratio.log_()).sum(1)
 
 
 def check_normalization(normalize: str) -> None:

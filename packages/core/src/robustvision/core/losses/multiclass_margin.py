@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from torch import Tensor
 
 from robustvision.core.losses.batch import ClassificationLoss, check_batch, label_margins
 from robustvision.core.losses.labels import IGNORED
-from robustvision.core.losses.rows import by_rows
+from robustvision.core.losses.rows import by_rows, own_minus
 
 
 def crammer_singer_loss(
@@ -44,7 +46,7 @@ def crammer_singer_loss(
         tensor(2.)
     """
     batch = check_batch(logits, target, weight=weight, ignore_index=ignore_index, reduction=reduction)
-    return batch.reduce(by_rows(lambda rows, y: label_margins(rows, y, margin).amax(1), batch.logits, batch.target))
+    return batch.reduce(by_rows(partial(_worst_margin, margin=margin), batch.logits, batch.target))
 
 
 class CrammerSingerLoss(ClassificationLoss):
@@ -100,9 +102,7 @@ def weston_watkins_loss(
         tensor(2.)
     """
     batch = check_batch(logits, target, weight=weight, ignore_index=ignore_index, reduction=reduction)
-    return batch.reduce(
-        by_rows(lambda rows, y: label_margins(rows, y, margin).relu().sum(1), batch.logits, batch.target)
-    )
+    return batch.reduce(by_rows(partial(_sum_of_margins, margin=margin), batch.logits, batch.target))
 
 
 class WestonWatkinsLoss(ClassificationLoss):
@@ -119,3 +119,16 @@ class WestonWatkinsLoss(ClassificationLoss):
 
     def __init__(self, margin: float = 1.0, *, ignore_index: int = IGNORED, reduction: str = "mean") -> None:
         super().__init__(ignore_index=ignore_index, reduction=reduction, margin=margin)
+
+
+def _worst_margin(logits: Tensor, target: Tensor, margin: float) -> tuple[Tensor, Tensor]:
+    margins = label_margins(logits, target, margin)
+    losses = margins.amax(1)
+    worst = (margins == losses[:, None]).to(margins.dtype)  # ties share the gradient
+    return losses, own_minus(worst.div_(worst.sum(1, keepdim=True)), target, 1.0)
+
+
+def _sum_of_margins(logits: Tensor, target: Tensor, margin: float) -> tuple[Tensor, Tensor]:
+    margins = label_margins(logits, target, margin).relu_()
+    violated = (margins > 0).to(margins.dtype)
+    return margins.sum(1), own_minus(violated, target, violated.sum(1))

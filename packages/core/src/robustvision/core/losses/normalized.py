@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
+
+import torch
 from torch import Tensor
 
 from robustvision.core.losses.batch import ClassificationLoss, check_batch, check_number, own_entry
-from robustvision.core.losses.cross_entropy import focal
 from robustvision.core.losses.gce import check_q
 from robustvision.core.losses.labels import IGNORED
-from robustvision.core.losses.rows import by_rows
+from robustvision.core.losses.rows import by_rows, own_minus
 
 
 def nce_loss(
@@ -38,7 +40,6 @@ def nce_loss(
         Ma et al., "Normalized Loss Functions for Deep Learning with Noisy Labels", ICML 2020, arXiv 2006.13554.
 
     Example:
-        >>> import torch
         >>> f, y = torch.tensor([[2.0, 1.0, 0.0]]), torch.tensor([1])
         >>> nce_loss(f, y)
         tensor(0.3333)
@@ -51,7 +52,6 @@ class NCELoss(ClassificationLoss):
     """As a module: see :func:`nce_loss`.
 
     Example:
-        >>> import torch
         >>> f, y = torch.tensor([[2.0, 1.0, 0.0]]), torch.tensor([1])
         >>> NCELoss()(f, y)
         tensor(0.3333)
@@ -94,21 +94,19 @@ def nfl_loss(
         Ma et al., "Normalized Loss Functions for Deep Learning with Noisy Labels", ICML 2020, arXiv 2006.13554.
 
     Example:
-        >>> import torch
         >>> f, y = torch.tensor([[2.0, 1.0, 0.0]]), torch.tensor([1])
         >>> nfl_loss(f, y)
         tensor(0.3257)
     """
     check_number("gamma", gamma, least=0.0)
     batch = check_batch(logits, target, weight=weight, ignore_index=ignore_index, reduction=reduction, least_classes=2)
-    return batch.reduce(by_rows(lambda rows, target: _nfl_rows(rows, target, gamma), batch.logits, batch.target))
+    return batch.reduce(by_rows(partial(_nfl_rows, gamma=gamma), batch.logits, batch.target))
 
 
 class NFLLoss(ClassificationLoss):
     """As a module: see :func:`nfl_loss`.
 
     Example:
-        >>> import torch
         >>> f, y = torch.tensor([[2.0, 1.0, 0.0]]), torch.tensor([1])
         >>> NFLLoss(gamma=0.0)(f, y)
         tensor(0.3333)
@@ -150,21 +148,19 @@ def ngce_loss(
         Zhou et al., "Asymmetric Loss Functions for Learning with Noisy Labels", ICML 2021, arXiv 2106.03110.
 
     Example:
-        >>> import torch
         >>> f, y = torch.tensor([[2.0, 1.0, 0.0]]), torch.tensor([1])
         >>> ngce_loss(f, y)
         tensor(0.3709)
     """
     check_q(q)
     batch = check_batch(logits, target, weight=weight, ignore_index=ignore_index, reduction=reduction, least_classes=2)
-    return batch.reduce(by_rows(lambda rows, target: _ngce_rows(rows, target, q), batch.logits, batch.target))
+    return batch.reduce(by_rows(partial(_ngce_rows, q=q), batch.logits, batch.target))
 
 
 class NGCELoss(ClassificationLoss):
     """As a module: see :func:`ngce_loss`.
 
     Example:
-        >>> import torch
         >>> f, y = torch.tensor([[2.0, 1.0, 0.0]]), torch.tensor([1])
         >>> NGCELoss(q=1.0)(f, y)
         tensor(0.3776)
@@ -177,16 +173,45 @@ class NGCELoss(ClassificationLoss):
         super().__init__(ignore_index=ignore_index, reduction=reduction, q=q)
 
 
-def _nce_rows(logits: Tensor, target: Tensor) -> Tensor:
+def _nce_rows(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     log_p = logits.log_softmax(1)
-    return own_entry(log_p, target) / log_p.sum(1)
+    total = log_p.sum(1)
+    share = own_entry(log_p, target) / total
+    return share, nce_gradient(logits, target, share, total, torch.zeros_like(share))
 
 
-def _nfl_rows(logits: Tensor, target: Tensor, gamma: float) -> Tensor:
-    losses = focal(logits.log_softmax(1), gamma)
-    return own_entry(losses, target) / losses.sum(1)
+def nce_gradient(logits: Tensor, target: Tensor, share: Tensor, total: Tensor, own_slope: Tensor) -> Tensor:
+    """The gradient, [b, C], of log p_y / sum(log p) and something with the slope ``own_slope`` in log p_y.
+
+    From the value and the sum, [b] each.
+    """
+    slope = (1.0 - logits.shape[1] * share) / total + own_slope
+    gradient = logits.softmax(1).mul_(-slope[:, None]).sub_((share / total)[:, None])
+    return own_minus(gradient, target, -1.0 / total - own_slope)
 
 
-def _ngce_rows(logits: Tensor, target: Tensor, q: float) -> Tensor:
-    powers = -(q * logits.log_softmax(1)).expm1()
-    return own_entry(powers, target) / powers.sum(1)
+def _nfl_rows(logits: Tensor, target: Tensor, gamma: float) -> tuple[Tensor, Tensor]:
+    log_p, p = logits.log_softmax(1), logits.softmax(1)
+    rest = (1.0 - p).clamp_min_(torch.finfo(p.dtype).tiny)
+    weight = rest.pow(gamma)
+    # of weight * log_p with respect to log_p; at p = 1, where rest is 0, it is the weight's limit
+    slopes = torch.addcmul(weight, weight, (p * log_p).div_(rest), value=-gamma)
+    values = weight.mul_(log_p)
+    total = values.sum(1)
+    share = own_entry(values, target) / total
+    own_slope = own_entry(slopes, target) / total
+    by_log_p = own_minus(slopes.mul_((-share / total)[:, None]), target, -own_slope)
+    return share, by_log_p.addcmul_(p, by_log_p.sum(1, keepdim=True), value=-1.0)
+
+
+def _ngce_rows(logits: Tensor, target: Tensor, q: float) -> tuple[Tensor, Tensor]:
+    """p_k^q is softmax(q f)_k times the sum of all, which the largest class gives."""
+    p, powers = logits.softmax(1), (q * logits).softmax(1)
+    total = p.amax(1).pow(q) / powers.amax(1)
+    own = own_entry(powers, target) * total
+    rest = logits.shape[1] - total
+    share = (1.0 - own) / rest
+    scale = q / rest
+    gradient = p.mul_((scale * (own - share * total))[:, None])
+    gradient.addcmul_(powers, (scale * share * total)[:, None])
+    return share, own_minus(gradient, target, scale * own)

@@ -1,8 +1,9 @@
-"""Losses of large batches of scores, block by block, so that what lies between stays in the processor's cache.
+"""Losses with sums over all classes: value and gradient at once, block by block, while the rows are in the cache.
 
-A loss that is written in a few plain tensor operations makes a copy of the scores in each, and at 100,000 classes
-fresh memory costs more than the arithmetic. Since the loss of a sample depends on its own row alone, rows can be worked
-off in blocks: value and gradient of a block are computed at once, and only the gradient is kept.
+Left to autograd, such a loss makes a copy of the scores in every operation and again in every step back, and at 100,000
+classes fresh memory costs more than the arithmetic. Since the loss of a sample depends on its own row alone, its
+gradient can be written down beside it, and rows can be worked off in blocks. The price: these losses cannot be
+differentiated twice.
 """
 
 from __future__ import annotations
@@ -13,54 +14,69 @@ from typing import Any
 import torch
 from torch import Tensor
 
-BLOCK = 2**19
-"""Scores in one block. Batches that fit into one take the plain way, which can also be differentiated twice."""
+BLOCK = 2**18
+"""Scores in one block, one MiB in float32."""
 
-LossOfRows = Callable[..., Tensor]
+ValueAndGradient = Callable[..., tuple[Tensor, Tensor]]
 
 
-def by_rows(loss_of_rows: LossOfRows, logits: Tensor, *of_samples: Tensor | None) -> Tensor:
+def by_rows(value_and_gradient: ValueAndGradient, logits: Tensor, *of_samples: Tensor) -> Tensor:
     """Apply a loss that treats every sample on its own.
 
     Args:
-        loss_of_rows: Maps logits [b, C] and the entries of ``of_samples`` for the same b samples to losses [b]. The
-            gradient goes to the logits alone.
-        logits: [B, C].
-        of_samples: Tensors with B rows each, or None, handed on.
+        value_and_gradient: Maps logits [b, C] and the entries of ``of_samples`` for the same b samples to losses [b]
+            and their gradient with respect to the logits, [b, C]. It is called without autograd.
+        logits: [B, C]; the gradient goes to them alone.
+        of_samples: Tensors with B rows each, handed on.
 
     Returns:
         The losses, [B].
     """
-    large = logits.numel() > BLOCK and len(logits) > 1
-    if torch.compiler.is_compiling() or not large:  # a compiler fuses the operations by itself
-        return loss_of_rows(logits, *of_samples)
-    losses: Tensor = _ByRows.apply(loss_of_rows, logits, *of_samples)
+    losses: Tensor = _ByRows.apply(value_and_gradient, logits, *of_samples)[0]
     return losses
+
+
+@torch.no_grad()
+def map_rows(function: Callable[..., Tensor], logits: Tensor, *of_samples: Tensor) -> Tensor:
+    """Apply a function of rows, [b, C] to [b], block by block and without gradient."""
+    return torch.cat([function(*block) for block in _blocks(logits, *of_samples)])
+
+
+def own_minus(values: Tensor, target: Tensor, amount: Tensor | float) -> Tensor:
+    """Take ``amount``, [b] or a number, from each sample's own class in [b, C]; in place."""
+    taken = torch.as_tensor(amount, dtype=values.dtype, device=values.device).expand(len(values))
+    return values.scatter_add_(1, target[:, None], -taken[:, None])
+
+
+def _blocks(*tensors: Tensor) -> list[tuple[Tensor, ...]]:
+    """Rows that belong together, in blocks; a compiler, which fuses operations by itself, gets one."""
+    rows = max(1, BLOCK // tensors[0].shape[1])
+    if torch.compiler.is_compiling() or len(tensors[0]) <= rows:
+        return [tensors]
+    return list(zip(*(tensor.split(rows) for tensor in tensors), strict=True))
 
 
 class _ByRows(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, loss_of_rows: LossOfRows, logits: Tensor, *of_samples: Tensor | None) -> Tensor:
-        wants_gradient = ctx.needs_input_grad[1]
-        gradient = torch.empty_like(logits) if wants_gradient else None
-        losses = []
-        rows = max(1, BLOCK // logits.shape[1])
-        for start in range(0, len(logits), rows):
-            here = slice(start, start + rows)
-            others = [None if one is None else one[here] for one in of_samples]
-            with torch.set_grad_enabled(wants_gradient):
-                block = logits[here].detach().requires_grad_(wants_gradient)
-                values = loss_of_rows(block, *others)
-                if gradient is not None:
-                    (gradient[here],) = torch.autograd.grad(values.sum(), block)
-            losses.append(values.detach())
-        if gradient is not None:
-            ctx.save_for_backward(gradient)
-        ctx.count = len(of_samples)
-        return torch.cat(losses)
+    def forward(value_and_gradient: ValueAndGradient, logits: Tensor, *of_samples: Tensor) -> tuple[Tensor, Tensor]:
+        blocks = _blocks(logits, *of_samples)
+        if len(blocks) == 1:
+            return value_and_gradient(*blocks[0])
+        losses, gradient = [], torch.empty_like(logits)
+        for block, place in zip(blocks, gradient.split(len(blocks[0][0])), strict=True):
+            values, by_logits = value_and_gradient(*block)
+            place.copy_(by_logits)
+            losses.append(values)
+        return torch.cat(losses), gradient
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+        ctx.mark_non_differentiable(output[1])
+        ctx.save_for_backward(output[1])
+        ctx.count = len(inputs)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, upstream: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         (gradient,) = ctx.saved_tensors
-        return None, gradient * upstream[:, None], *(None for _ in range(ctx.count))
+        return None, gradient * upstream[:, None], *(None for _ in range(ctx.count - 2))
