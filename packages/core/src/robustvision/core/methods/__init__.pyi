@@ -1,3 +1,6 @@
+from .label_errors import LossTrajectory as LossTrajectory
+from .label_errors import individual_temperature_score as individual_temperature_score
+from .label_errors import negative_margin as negative_margin
 from .linear_self_training import fit_linear_rss as fit_linear_rss
 from .linear_self_training import ramp_loss as ramp_loss
 from .linear_self_training import robust_hinge_loss as robust_hinge_loss
