@@ -224,6 +224,7 @@ def test_blocks_of_rows_change_nothing(name, monkeypatch):
     value = function(plain, y, **setting, weight=weight)
     value.backward()
     monkeypatch.setattr(rows_module, "BLOCK", 12)  # two rows
+    monkeypatch.setattr(rows_module, "WHOLE", 12)
     in_blocks = function(blocked, y, **setting, weight=weight)
     in_blocks.backward()
     torch.testing.assert_close(in_blocks, value)

@@ -117,7 +117,7 @@ def own_entry(values: Tensor, target: Tensor) -> Tensor:
 def label_margins(scores: Tensor, target: Tensor, margin: float) -> Tensor:
     """How far every other class is ahead of the own one, [B, C]: f_k - f_y + margin, exactly 0 for the own class."""
     own = target[:, None]
-    return (scores - (scores.gather(1, own) - margin)).scatter(1, own, 0.0)
+    return (scores - (scores.gather(1, own) - margin)).scatter_(1, own, 0.0)
 
 
 def check_number(name: str, value: float, *, above: float | None = None, least: float | None = None) -> None:

@@ -90,11 +90,7 @@ def kl_dro(x: Tensor, lam: float | Tensor, prior: Tensor | None = None, dim: int
     _check_temperature(lam)
     prior = None if prior is None else _check_prior(prior.to(x.dtype), x, dim)
     learns = isinstance(lam, Tensor) and lam.requires_grad
-    if isinstance(lam, Tensor):
-        lam = lam.to(x.dtype).clamp(SMALLEST, LARGEST)
-        lam = lam if lam.ndim == 0 else lam.unsqueeze(dim)
-    else:
-        lam = min(max(float(lam), SMALLEST), LARGEST)
+    lam = temperature(lam, x, dim)
     if prior is None:
         top = x.detach().amax(dim, keepdim=True)
     else:
@@ -105,6 +101,14 @@ def kl_dro(x: Tensor, lam: float | Tensor, prior: Tensor | None = None, dim: int
         u = u.clamp_min(-FARTHEST)
     log_mean, weights = log_mean_exp(u, prior, dim)
     return KLDRO((top + lam * log_mean).squeeze(dim), weights.detach())
+
+
+def temperature(lam: float | Tensor, x: Tensor, dim: int = -1) -> float | Tensor:
+    """A temperature brought between its limits, and a tensor to the dtype and the dimensions of ``x``."""
+    if not isinstance(lam, Tensor):
+        return min(max(float(lam), SMALLEST), LARGEST)
+    lam = lam.to(x.dtype).clamp(SMALLEST, LARGEST)
+    return lam if lam.ndim == 0 else lam.unsqueeze(dim)
 
 
 def log_mean_exp(u: Tensor, prior: Tensor | None = None, dim: int = -1) -> tuple[Tensor, Tensor]:
@@ -126,14 +130,17 @@ def log_mean_exp(u: Tensor, prior: Tensor | None = None, dim: int = -1) -> tuple
         return values.mean(dim, keepdim=True) if prior is None else (prior * values).sum(dim, keepdim=True)
 
     def normalised(e: Tensor, mean: Tensor) -> Tensor:
-        return e / (mean * u.shape[dim]) if prior is None else prior * e / mean
+        if prior is not None:
+            return prior * e / mean
+        # Nobody else holds e where no gradient is wanted, and fresh memory is what costs most.
+        return e / (mean * u.shape[dim]) if u.requires_grad else e.div_(mean * u.shape[dim])
 
     is_near = u.detach().amin(dim, keepdim=True) >= -1.0
     may_look = u.device.type == "cpu" and not torch.compiler.is_compiling()
     if may_look and is_near.all():
         less = u.expm1()
         excess = mean_of(less)
-        return excess.log1p(), normalised(less + 1.0, excess + 1.0)
+        return excess.log1p(), normalised(less + 1.0 if u.requires_grad else less.add_(1.0), excess + 1.0)
     e = u.exp()
     mean = mean_of(e)
     log_mean = mean.log()

@@ -16,7 +16,7 @@ from torch.nn.functional import softplus
 
 from robustvision.core.errors import InputError
 from robustvision.core.losses.batch import ClassificationLoss, check_batch, check_number, label_margins
-from robustvision.core.losses.dro import kl_dro
+from robustvision.core.losses.dro import log_mean_exp, temperature
 from robustvision.core.losses.labels import IGNORED
 from robustvision.core.losses.rows import by_rows, own_minus
 
@@ -200,7 +200,11 @@ def ldr_rows(
 ) -> tuple[Tensor, Tensor]:
     """The LDR-KL losses of some rows, and their gradient: the worst weights minus the label."""
     outputs, norm = _normalized(logits, normalize)
-    losses, weights = kl_dro(label_margins(outputs, target, margin), lam)
+    margins = label_margins(outputs, target, margin)
+    top = margins.amax(1, keepdim=True)
+    lam = temperature(lam, margins)
+    log_mean, weights = log_mean_exp(margins.sub_(top).div_(lam))  # kl_dro, in place
+    losses = (top + lam * log_mean).squeeze(1)
     return losses, _through_normalization(own_minus(weights, target, 1.0), outputs, norm, logits, normalize)
 
 

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-BLOCK = 2**18
-"""Scores in one block, one MiB in float32."""
+BLOCK, WHOLE = 2**16, 2**18
+"""Scores in one block, and in a batch that is small enough to stay whole: a quarter of a MiB and one in float32."""
 
 ValueAndGradient = Callable[..., tuple[Tensor, Tensor]]
 
@@ -51,7 +51,7 @@ def own_minus(values: Tensor, target: Tensor, amount: Tensor | float) -> Tensor:
 def _blocks(*tensors: Tensor) -> list[tuple[Tensor, ...]]:
     """Rows that belong together, in blocks; a compiler, which fuses operations by itself, gets one."""
     rows = max(1, BLOCK // tensors[0].shape[1])
-    if torch.compiler.is_compiling() or len(tensors[0]) <= rows:
+    if torch.compiler.is_compiling() or tensors[0].numel() <= WHOLE or len(tensors[0]) <= rows:
         return [tensors]
     return list(zip(*(tensor.split(rows) for tensor in tensors), strict=True))
 
