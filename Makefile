@@ -4,8 +4,9 @@ BIN      := .venv/bin
 UV       := $(BIN)/uv
 PACKAGES := $(wildcard packages/*)
 INPUTS   := pyproject.toml constraints.txt $(wildcard packages/*/pyproject.toml)
-SPEED    := margin_losses face_pipeline corruptions
-CLAIMS   := face_label_flips
+SPEED    := margin_losses classification_losses snr_distance corruptions face_pipeline
+CLAIMS   := face_label_flips label_noise_losses label_errors novel_classes long_tail sdm_rejection snr_retrieval rss_table \
+            grokking_phases
 PYTEST   := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 export UV_COMPILE_BYTECODE := 1
 
@@ -17,7 +18,7 @@ help:
 	@echo "make test-slow   the tests that take longer"
 	@echo "make lint        ruff, mypy, import-linter"
 	@echo "make bench       the speed and memory ratios (minutes)"
-	@echo "make claims      the studies behind the claims (an hour a domain; resumes)"
+	@echo "make claims      the studies behind the claims and tables of the docs (hours; the long ones resume)"
 	@echo "make models      retrain the small models that ship in the wheels"
 	@echo "make docs        the documentation as HTML in docs/_build"
 	@echo "make setup       only the environments (.venv, .venv-edge)"
@@ -59,9 +60,11 @@ format: .venv/.stamp
 	$(BIN)/ruff format .
 
 bench: .venv/.stamp
+	$(UV) pip install --quiet --python $(BIN)/python -c constraints.txt --group bench
 	for name in $(SPEED); do $(BIN)/python benchmarks/$$name.py || exit 1; done
 
 claims: .venv/.stamp
+	$(UV) pip install --quiet --python $(BIN)/python -c constraints.txt --group bench
 	for name in $(CLAIMS); do $(BIN)/python benchmarks/$$name.py || exit 1; done
 
 models: .venv/.stamp
@@ -73,7 +76,7 @@ docs: .venv/.stamp
 
 constraints: | $(UV)
 	printf -- '-e %s[train]\n' $(PACKAGES) | $(UV) pip compile --quiet --universal --python-version 3.11 --no-header --no-annotate \
-	  $(foreach p,$(PACKAGES),--no-emit-package robustvision-$(notdir $(p))) --group pyproject.toml:dev --group pyproject.toml:docs \
+	  $(foreach p,$(PACKAGES),--no-emit-package robustvision-$(notdir $(p))) --group pyproject.toml:dev --group pyproject.toml:docs --group pyproject.toml:bench \
 	  --output-file constraints.txt -
 	sed -n 's/^opencv-python-headless==/opencv-python==/p' constraints.txt >> constraints.txt
 
