@@ -185,7 +185,8 @@ def inverse_participation_ratio(rows: Tensor, r: int = 2) -> Tensor:
     largest = rows.abs().amax(-1, keepdim=True)
     power = torch.fft.rfft(rows / largest.masked_fill(largest == 0, 1.0)).abs().square()
     total = power.sum(-1, keepdim=True)
-    return (power / total.masked_fill(total == 0, 1.0)).pow(r).sum(-1)
+    shares: Tensor = power / total.masked_fill(total == 0, 1.0)
+    return shares.pow(r).sum(-1)
 
 
 def one_hot_mse(outputs: Tensor, labels: Tensor) -> Tensor:
