@@ -451,6 +451,30 @@ def test_the_modules_are_all_there():
     assert len(MODULES) >= 30
 
 
+TWICE = ["CE", "focal", "focal .5", "MAE", "GCE", "TGCE", "SCE", "RCE", "JS .1", "JS .9", "AGCE", "AUL", "AEL"]
+TWICE += ["comp-sum .5", "comp-sum 1", "comp-sum 1.7"]
+
+
+def gradient_penalty(name, f, y):
+    function, setting, _ = CASES[name]
+    return torch.autograd.grad(function(f, y, **setting), f, create_graph=True)[0].square().sum()
+
+
+@pytest.mark.parametrize("name", TWICE)
+def test_second_derivatives(name):
+    f, y = batch_of(3, 4, seed=13)
+    assert torch.autograd.gradcheck(lambda f: gradient_penalty(name, f, y), f.requires_grad_())
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if name not in TWICE])
+def test_a_second_derivative_that_is_not_there_is_refused(name):
+    """A gradient penalty must not lose its gradient in silence."""
+    f, y = batch_of(3, 4, seed=13)
+    penalty = gradient_penalty(name, f.requires_grad_(), y)
+    with pytest.raises(RuntimeError, match="no second derivative"):
+        penalty.backward()
+
+
 @EVERY
 def test_no_graph_break_under_compile(name):
     function, setting, _ = CASES[name]

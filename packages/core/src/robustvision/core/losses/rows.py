@@ -71,12 +71,16 @@ class _ByRows(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-        ctx.mark_non_differentiable(output[1])
+        ctx.set_materialize_grads(False)
         ctx.save_for_backward(output[1])
         ctx.count = len(inputs)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, upstream: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, upstream: Tensor | None, again: Tensor | None) -> tuple[Tensor | None, ...]:
+        # The saved gradient is an output of this function, so who differentiates it comes back here. Not
+        # once_differentiable: where upstream has no graph, as after a sum, it would let the second derivative be 0.
+        if again is not None and not torch.compiler.is_compiling():
+            raise RuntimeError("this loss has no second derivative: its gradient is computed beside its value")
         (gradient,) = ctx.saved_tensors
-        return None, gradient * upstream[:, None], *(None for _ in range(ctx.count - 2))
+        by_logits = None if upstream is None else gradient * upstream[:, None]
+        return None, by_logits, *(None for _ in range(ctx.count - 2))
