@@ -77,3 +77,13 @@ def test_an_empty_batch_is_nothing():
     index = state.check(torch.zeros(0, dtype=torch.long), 0)
     state.write(index, v=torch.zeros(0))
     assert state.v.tolist() == [0.5] * 3
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_it_stays_float32_where_the_model_changes_its_dtype(dtype):
+    state = SampleState(3, v=9.99)
+    state.to(dtype)
+    state.write(torch.tensor([1]), v=torch.tensor([9.98], dtype=torch.float64))
+    assert state.v.dtype == torch.float32
+    torch.testing.assert_close(state.v, torch.tensor([9.99, 9.98, 9.99]))
+    assert state.to("meta").v.device.type == "meta"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Self
+
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
@@ -12,9 +15,10 @@ from robustvision.core.errors import InputError
 class SampleState(nn.Module):
     """Named float32 values of each of N training samples.
 
-    They are buffers: a checkpoint holds them and a resumed run goes on exactly, and they move with the model. With
-    several processes each hands in its own samples and all store all, so every process must write in every step. A
-    value that is not finite is not stored. Of a sample that is there twice in a batch the mean is stored.
+    They are buffers: a checkpoint holds them and a resumed run goes on exactly. They move with the model, and stay
+    float32 where it becomes half. With several processes each hands in its own samples and all store all, so every
+    process must write in every step. A value that is not finite is not stored. Of a sample that is there twice in a
+    batch the mean is stored.
 
     Args:
         num_samples: N, at least 1.
@@ -72,9 +76,10 @@ class SampleState(nn.Module):
             )
         on_cpu = index.device.type == "cpu" and not torch.compiler.is_compiling()
         if on_cpu and batch and not 0 <= int(index.min()) <= int(index.max()) < self.num_samples:
+            cure = "mend the index" if index.min() < 0 else f"pass num_samples={int(index.max()) + 1} or mend the index"
             raise InputError(
                 f"index holds {int(index.min())} to {int(index.max())}, but the loss was made for the samples 0 to "
-                f"{self.num_samples - 1}: pass num_samples={int(index.max()) + 1} or mend the index"
+                f"{self.num_samples - 1}: {cure}"
             )
         return index.to(self.visited.device, torch.int64)
 
@@ -116,6 +121,16 @@ class SampleState(nn.Module):
         sums = self._tally[index]
         self._tally[index] = 0.0
         return sums
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Move with the model, but stay float32 where it becomes half: 9.99 and 10 are one number in bfloat16."""
+
+        def moved(buffer: Tensor) -> Tensor:
+            other = fn(buffer)
+            return other if other.dtype == buffer.dtype else buffer.to(other.device)
+
+        super()._apply(moved, recurse)
+        return self
 
     def extra_repr(self) -> str:
         return f"num_samples={self.num_samples}, values={', '.join(self.names)}"
