@@ -228,3 +228,12 @@ def test_what_cannot_be_learned_from_is_refused() -> None:
 def test_impossible_sizes_are_refused(sizes: tuple[int, int, int]) -> None:
     with pytest.raises(InputError, match="needs 2 classes"):
         SDMLayer(*sizes)
+
+
+def test_where_no_calibration_point_has_a_neighbour_that_speaks_everything_is_far() -> None:
+    """A poor run finds no point with q > 0. That is an answer, not a layer without a state."""
+    layer = SDMLayer(in_features=2, num_classes=3, exemplar_size=4)
+    x = torch.randn(6, 2)
+    layer.set_support(x, torch.tensor([0, 1, 2, 0, 1, 2]))
+    layer.set_distances(torch.empty(0), torch.empty(0, dtype=torch.int64))
+    assert layer(x).d.tolist() == [0.0] * 6

@@ -47,7 +47,8 @@ class ClassECDF(nn.Module):
         by_class = labels.argsort(stable=True)
         first = counts.cumsum(0) - counts
         place = torch.arange(len(labels), device=labels.device) - first[labels[by_class]]
-        table = values.new_full((len(counts), int(counts.max())), torch.inf)
+        width = max(1, int(counts.max()))  # a table without columns is one that was never fitted
+        table = values.new_full((len(counts), width), torch.inf)
         table[labels[by_class], place] = values[by_class]
         self.values, self.counts = table, counts.to(values.dtype)
 
