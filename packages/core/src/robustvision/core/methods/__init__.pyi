@@ -14,6 +14,8 @@ from .modular_arithmetic import modular_addition as modular_addition
 from .modular_arithmetic import modular_scores as modular_scores
 from .modular_arithmetic import one_hot_mse as one_hot_mse
 from .modular_arithmetic import train_modular as train_modular
+from .robustness_card import RobustnessCard as RobustnessCard
+from .robustness_card import robustness_card as robustness_card
 from .sdm import SDMFit as SDMFit
 from .sdm import SDMRun as SDMRun
 from .sdm import SDMSettings as SDMSettings
