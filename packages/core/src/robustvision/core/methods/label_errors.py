@@ -126,5 +126,5 @@ def individual_temperature_score(loss: ALDRLoss) -> Tensor:
     if loss.state is None:
         raise InputError("an exact ALDRLoss remembers no sample: train with num_samples=... and exact=False")
     lam = loss.state.read(torch.arange(loss.state.num_samples, device=loss.state.visited.device))["lam"]
-    score = 1.0 + loss.settings["alpha"] * (lam / loss.settings["lam0"] - 1.0)
+    score: Tensor = 1.0 + loss.settings["alpha"] * (lam / loss.settings["lam0"] - 1.0)
     return score.masked_fill(~loss.state.visited, torch.nan)
