@@ -451,6 +451,18 @@ def test_the_modules_are_all_there():
     assert len(MODULES) >= 30
 
 
+@pytest.mark.parametrize("name", [name for name in CASES if name.split()[0] in ("MAE", "GCE", "RCE", "JS", "comp-sum")])
+@pytest.mark.parametrize("ahead", [12.0, 20.0, 40.0])
+def test_gradients_of_improbable_classes_are_exact_in_float32(name, ahead):
+    """What a network that is sure and wrong goes by, and every class at the start where there are 100,000."""
+    function, setting, _ = CASES[name]
+    f, y = torch.tensor([[ahead, 0.0, 0.5]], dtype=torch.float64), torch.tensor([1])
+    single, double = (f.to(dtype).requires_grad_() for dtype in (torch.float32, torch.float64))
+    function(single, y, **setting).backward()
+    function(double, y, **setting).backward()
+    torch.testing.assert_close(single.grad[0, 1].double(), double.grad[0, 1], rtol=1e-5, atol=0)
+
+
 TWICE = ["CE", "focal", "focal .5", "MAE", "GCE", "TGCE", "SCE", "RCE", "JS .1", "JS .9", "AGCE", "AUL", "AEL"]
 TWICE += ["comp-sum .5", "comp-sum 1", "comp-sum 1.7"]
 

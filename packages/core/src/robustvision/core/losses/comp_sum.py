@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from robustvision.core.errors import InputError
-from robustvision.core.losses.batch import ClassificationLoss, check_batch, check_number
+from robustvision.core.losses.batch import ClassificationLoss, check_batch, check_number, expm1
 from robustvision.core.losses.labels import IGNORED
 
 NEAR_ONE = 1e-6
@@ -256,4 +256,4 @@ def _phi(s: Tensor, tau: float, max_exponent: float | None) -> Tensor:
         return s
     largest = math.log(torch.finfo(s.dtype).max) - 8.0  # room for the sum over a batch
     exponent = (1.0 - tau) * s
-    return exponent.clamp_max(min(largest, max_exponent or largest)).expm1() / (1.0 - tau)
+    return expm1(exponent.clamp_max(min(largest, max_exponent or largest))) / (1.0 - tau)

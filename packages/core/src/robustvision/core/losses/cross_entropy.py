@@ -12,7 +12,7 @@ import math
 import torch
 from torch import Tensor
 
-from robustvision.core.losses.batch import ClassificationLoss, check_batch, check_number
+from robustvision.core.losses.batch import ClassificationLoss, check_batch, check_number, expm1
 from robustvision.core.losses.labels import IGNORED
 
 LOG_OF_ZERO = math.log(1e-4)
@@ -158,7 +158,7 @@ def rce_loss(
     """
     check_number("-log_of_zero", -log_of_zero, above=0.0)
     batch = check_batch(logits, target, weight=weight, ignore_index=ignore_index, reduction=reduction, soft=True)
-    return batch.reduce(batch.expect(lambda log_p: log_of_zero * log_p.expm1()))
+    return batch.reduce(batch.expect(lambda log_p: log_of_zero * expm1(log_p)))
 
 
 class RCELoss(ClassificationLoss):
@@ -222,7 +222,7 @@ def sce_loss(
     """
     check_number("-log_of_zero", -log_of_zero, above=0.0)
     batch = check_batch(logits, target, weight=weight, ignore_index=ignore_index, reduction=reduction, soft=True)
-    return batch.reduce(batch.expect(lambda log_p: -alpha * log_p + beta * log_of_zero * log_p.expm1()))
+    return batch.reduce(batch.expect(lambda log_p: -alpha * log_p + beta * log_of_zero * expm1(log_p)))
 
 
 class SCELoss(ClassificationLoss):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from robustvision.core.errors import InputError
-from robustvision.core.losses.batch import ClassificationLoss, check_batch, check_number, own_entry
+from robustvision.core.losses.batch import ClassificationLoss, check_batch, check_number, expm1, own_entry
 from robustvision.core.losses.labels import IGNORED
 from robustvision.core.losses.rows import by_rows, own_minus
 
@@ -52,7 +52,7 @@ def mae_loss(
     batch = check_batch(logits, target, weight=weight, ignore_index=ignore_index, reduction=reduction, soft=True)
     if batch.is_soft:
         return batch.reduce((batch.target - batch.logits.softmax(1)).abs().sum(1))
-    return batch.reduce(batch.expect(lambda log_p: -2.0 * log_p.expm1()))
+    return batch.reduce(batch.expect(lambda log_p: -2.0 * expm1(log_p)))
 
 
 class MAELoss(ClassificationLoss):
@@ -253,7 +253,7 @@ def _js_of(log_p: Tensor, pi: float) -> Tensor:
     """With a one-hot target m differs from (1 - pi) p in one entry, so p_y alone decides."""
     p = log_p.exp()
     log_m = (pi + (1.0 - pi) * p).log()
-    from_prediction = p * (log_p.clamp_min(torch.finfo(p.dtype).min) - log_m) + math.log1p(-pi) * log_p.expm1()
+    from_prediction = p * (log_p.clamp_min(torch.finfo(p.dtype).min) - log_m) + math.log1p(-pi) * expm1(log_p)
     return _js_scale(pi) * (-pi * log_m + (1.0 - pi) * from_prediction)
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from robustvision.core.errors import InputError
-from robustvision.core.losses.batch import Batch, ClassificationLoss, check_batch
+from robustvision.core.losses.batch import Batch, ClassificationLoss, check_batch, expm1
 from robustvision.core.losses.labels import IGNORED
 from robustvision.core.losses.sample_state import SampleState
 
@@ -192,7 +192,7 @@ class TruncatedGCELoss(ClassificationLoss):
 
 def gce(log_p: Tensor, q: float) -> Tensor:
     """(1 - p^q) / q from log p: no power, whose gradient at p = 0 is infinite."""
-    return (q * log_p).expm1() / -q
+    return expm1(q * log_p) / -q
 
 
 def check_q(q: float) -> None:
