@@ -86,7 +86,10 @@ def test_emit_prints_valid_json_and_a_readable_table(capsys):
     assert all(part in shown for part in ("[a]", "0.1235", "nested.shape", "[batch, 3]"))
 
 
-@pytest.mark.parametrize("command", [["robustvision"], ["robustvision-face"], ["robustvision", "face", "train"]])
+@pytest.mark.parametrize(
+    "command",
+    [["robustvision"], ["robustvision-face"], ["robustvision", "face", "train"], ["robustvision", "losses", "card"]],
+)
 def test_help_loads_no_heavy_library(command):
     code = (
         "import sys; sys.argv = sys.argv[1:]\n"
@@ -118,3 +121,51 @@ def test_an_unknown_domain_is_an_error_that_names_the_installed_ones(capsys):
 def test_a_missing_typer_argument_is_a_usage_error():
     assert exit_code(cli.app, ["info"]) == 2
     assert isinstance(cli.app, typer.Typer)
+
+
+def test_losses_are_listed_by_module(capsys):
+    assert exit_code(cli.app, ["losses", "list", "--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)
+    assert listed["gce"].keys() == {"GCELoss", "TruncatedGCELoss"}
+    assert listed["multiclass_margin"]["CrammerSingerLoss"].startswith("Crammer-Singer: the worst margin")
+    assert not any("\\" in line or ":func:" in line for lines in listed.values() for line in lines.values())
+
+
+def test_the_card_of_a_loss_as_json_and_as_a_table(capsys, tmp_path):
+    assert exit_code(cli.app, ["losses", "card", "gce", "--set", "q=0.5", "--classes", "5", "--json"]) == 0
+    card = json.loads(capsys.readouterr().out)
+    assert (card["name"], card["settings"], card["num_classes"]) == ("GCELoss", {"q": 0.5}, 5)
+    assert card["consistency"]["tau"] == pytest.approx(1.5)
+    assert exit_code(cli.app, ["losses", "card", "MAE", "--out", str(tmp_path / "card.png")]) == 0
+    shown = capsys.readouterr().out
+    assert all(part in shown for part in ("MAELoss()", "0 (symmetric)", "0 to 2", "written:"))
+    assert (tmp_path / "card.png").stat().st_size > 0
+
+
+def test_a_loss_of_ones_own_has_a_card_too(capsys, tmp_path, monkeypatch):
+    (tmp_path / "my_losses.py").write_text(
+        "def half(logits, target, *, index=None, weight=None, power=1.0):\n"
+        "    return power * -logits.log_softmax(1).gather(1, target[:, None]).squeeze(1)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    assert exit_code(cli.app, ["losses", "card", "my_losses.half", "--set", "power=0.5", "--json"]) == 0
+    card = json.loads(capsys.readouterr().out)
+    assert card["consistency"]["factor"] == pytest.approx(0.5)
+    assert exit_code(cli.app, ["losses", "card", "my_losses.half", "--set", "powre=0.5"]) == 2
+    assert "half has no setting powre: did you mean power?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["gcee"], "did you mean GCELoss?"),
+        (["gce", "--set", "k=3"], "GCELoss has no setting k: it takes ignore_index, q"),
+        (["gce", "--set", "q"], "--set q: expected a setting and its value"),
+        (["gce", "--out", "card.pdf"], "written as .png or .html"),
+    ],
+)
+def test_a_card_that_cannot_be_made_is_one_line(capsys, args, message):
+    assert exit_code(cli.app, ["losses", "card", *args]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert len(error.splitlines()) == 1

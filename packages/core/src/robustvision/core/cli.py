@@ -205,6 +205,50 @@ def demo(
     emit(run_demos(domains or None, out, seed=seed, quiet=quiet or as_json), as_json, title="robustvision demo")
 
 
+losses_app = new_app("Losses over classes: which there are, and what each promises when labels are wrong.")
+app.add_typer(losses_app, name="losses")
+
+
+@losses_app.command("list")
+def list_losses(as_json: Json = False) -> None:
+    """List the losses over classes, by module."""
+    from robustvision.core.methods.examined_loss import losses_over_classes, what_it_is
+
+    by_module: dict[str, dict[str, str]] = {}
+    for name, loss in losses_over_classes().items():
+        by_module.setdefault(loss.__module__.rpartition(".")[2], {})[name] = what_it_is(loss)
+    emit(by_module, as_json, title="robustvision.core.losses")
+
+
+@losses_app.command()
+def card(
+    name: Annotated[str, typer.Argument(help="A loss, such as gce, or the dotted path of your own.")],
+    settings: Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="A setting; may repeat.")] = [],  # noqa: B006
+    classes: Annotated[int, typer.Option("--classes", min=2, max=1000, help="Number of classes.")] = 10,
+    seed: Seed = 0,
+    as_json: Json = False,
+    out: Annotated[Path | None, typer.Option("--out", help="Write plots too: a .png, or a page as .html.")] = None,
+) -> None:
+    """Measure a loss: symmetry, bounds, weights by probability, temperature, consistency, dtype safety."""
+    from robustvision.core.methods.robustness_card import robustness_card
+    from robustvision.core.training.options import parse_cfg_options
+
+    for setting in settings:
+        if not setting.partition("=")[0].isidentifier() or "=" not in setting:
+            raise InputError(f"--set {setting}: expected a setting and its value, as --set q=0.5")
+    write = None
+    if out is not None:
+        from robustvision.core.report.loss_card import card_writer
+
+        write = card_writer(out)
+    result = robustness_card(name, classes, seed=seed, **parse_cfg_options(settings))
+    emit(result.as_dict() if as_json else result.lines(), as_json, title=result.title)
+    if write is not None:
+        path = write(result)
+        if not as_json:
+            typer.echo(f"written: {path}")
+
+
 def main() -> None:
     """Run the umbrella command."""
     run(app)

@@ -6,6 +6,9 @@
 ``self_training`` learns from unlabelled samples of a nearby distribution by robust losses and pseudo-labels (RSS), and
 ``linear_self_training`` does so for linear classifiers, in closed form. ``modular_arithmetic`` is a task with corrupted
 labels in which memorising and generalising can be told apart.
+
+``robustness_card`` measures what a loss over classes promises; ``examined_loss``, ``loss_behaviour``,
+``comp_sum_member`` and ``loss_dtypes`` are its parts.
 """
 
 from robustvision.core.lazy import attach_stub
