@@ -526,6 +526,16 @@ def test_mae_is_not_the_zero_of_the_published_baseline():
     assert f.grad.abs().max() > 1e-3
 
 
+def test_an_active_passive_sum_without_its_active_part_is_the_passive_one():
+    f, y = batch_of(20, 5, seed=14)
+    f.requires_grad_()
+    for sum_, alone in ((losses.nce_rce_loss, losses.rce_loss), (losses.nce_agce_loss, losses.agce_loss)):
+        extra = {"a": 3.0, "q": 1.5} if alone is losses.agce_loss else {}
+        ours, theirs = sum_(f, y, alpha=0.0, beta=2.0, **extra), 2.0 * alone(f, y, **extra)
+        torch.testing.assert_close(ours, theirs)
+        torch.testing.assert_close(torch.autograd.grad(ours, f), torch.autograd.grad(theirs, f))
+
+
 def test_limits_between_the_losses():
     f, y = batch_of(20, 5, seed=14)
     ce = losses.cross_entropy_loss(f, y)

@@ -239,7 +239,7 @@ def _sum(batch: Batch, alpha: float, beta: float, passive: Callable[[Tensor], tu
         total, own = log_p.sum(1), own_entry(log_p, target)
         share = own / total
         losses, slope = passive(own)
-        gradient = nce_gradient(logits, target, share, total, beta / alpha * slope).mul_(alpha)
+        gradient = nce_gradient(logits, target, share, total, alpha, beta * slope)
         return alpha * share + beta * losses, gradient
 
     return batch.reduce(by_rows(rows, batch.logits, batch.target))

@@ -177,17 +177,20 @@ def _nce_rows(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     log_p = logits.log_softmax(1)
     total = log_p.sum(1)
     share = own_entry(log_p, target) / total
-    return share, nce_gradient(logits, target, share, total, torch.zeros_like(share))
+    return share, nce_gradient(logits, target, share, total, 1.0, torch.zeros_like(share))
 
 
-def nce_gradient(logits: Tensor, target: Tensor, share: Tensor, total: Tensor, own_slope: Tensor) -> Tensor:
-    """The gradient, [b, C], of log p_y / sum(log p) and something with the slope ``own_slope`` in log p_y.
+def nce_gradient(
+    logits: Tensor, target: Tensor, share: Tensor, total: Tensor, alpha: float, own_slope: Tensor
+) -> Tensor:
+    """The gradient, [b, C], of alpha log p_y / sum(log p) and something with the slope ``own_slope`` in log p_y.
 
-    From the value and the sum, [b] each.
+    From the value without alpha and the sum, [b] each.
     """
-    slope = (1.0 - logits.shape[1] * share) / total + own_slope
-    gradient = logits.softmax(1).mul_(-slope[:, None]).sub_((share / total)[:, None])
-    return own_minus(gradient, target, -1.0 / total - own_slope)
+    scale = alpha / total
+    slope = (1.0 - logits.shape[1] * share) * scale + own_slope
+    gradient = logits.softmax(1).mul_(-slope[:, None]).sub_((share * scale)[:, None])
+    return own_minus(gradient, target, -scale - own_slope)
 
 
 def _nfl_rows(logits: Tensor, target: Tensor, gamma: float) -> tuple[Tensor, Tensor]:
