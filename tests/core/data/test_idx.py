@@ -69,6 +69,11 @@ def test_files_that_are_not_as_they_say_are_refused(pack, content, message):
         read_idx(pack(content))
 
 
+def test_an_empty_array_too_long_for_numpy_is_refused():
+    with pytest.raises(InputError, match="a shape that no array can have"):
+        read_idx(bytes([0, 0, 8, 3]) + bytes(4) + 8 * b"\xff")
+
+
 def test_damaged_gzip_is_refused():
     packed = gzip.compress(IMAGES)
     for broken in (packed[:-9], packed[:12] + b"\xff" + packed[13:]):

@@ -75,7 +75,10 @@ def _read_plain(file: BinaryIO, name: str, available: int, max_bytes: int) -> np
         raise InputError(f"{what}, but the limit is {max_bytes:,}: pass max_bytes if that is right")
     if size > available:
         raise InputError(f"{what}, but the file ends before that: it is cut short, or its header is wrong")
-    content = np.empty(shape, dtype)
+    try:
+        content = np.empty(shape, dtype)
+    except ValueError as error:  # an empty array whose other sides are too long for numpy
+        raise InputError(f"{what}, a shape that no array can have: the header is wrong") from error
     view = content.reshape(-1).view(np.uint8).data
     read = 0
     while read < size and (step := file.readinto(view[read:])):  # type: ignore[attr-defined]
