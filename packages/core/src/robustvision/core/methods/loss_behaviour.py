@@ -40,7 +40,7 @@ class Symmetry:
 
     Attributes:
         gap: Largest minus smallest sum.
-        relative_gap: The same over the mean absolute sum; 0 where that is 0.
+        relative_gap: The same over the mean sum of the absolute losses, since a symmetric sum can be 0.
         is_symmetric: Whether the relative gap is rounding.
         noise_bound: The rate of uniform label noise below which a symmetric loss is tolerant, (C - 1) / C.
         spreads: Of the scores: standard deviations of logits, or shares of [-s, s] for cosines.
@@ -122,11 +122,12 @@ def measure_symmetry(loss: ExaminedLoss, scores: list[Tensor]) -> Symmetry:
     classes = loss.num_classes
     rows = max(2, min(len(scores[0]), 2**21 // classes**2))
     labels = torch.arange(classes).repeat(rows)
-    sums = torch.stack(
-        [loss.values(f[:rows].repeat_interleave(classes, 0), labels).detach().reshape(rows, -1).sum(1) for f in scores]
-    )
+    values = torch.stack(
+        [loss.values(f[:rows].repeat_interleave(classes, 0), labels).detach().reshape(rows, -1) for f in scores]
+    ).double()
+    sums = values.sum(2)
     gap = (sums.max() - sums.min()).item()
-    relative = gap / max(sums.abs().mean().item(), torch.finfo(torch.float64).tiny)
+    relative = gap / max(values.abs().sum(2).mean().item(), torch.finfo(torch.float64).tiny)
     is_symmetric = relative <= ROUNDING
     return Symmetry(
         gap=gap,
@@ -175,6 +176,10 @@ def measure_bounds(loss: ExaminedLoss, scores: list[Tensor]) -> tuple[Bounds, Bo
 
 
 def _bounds(on_ways: Tensor, sampled: Tensor, names: list[str]) -> Bounds:
+    on_ways, sampled = (
+        on_ways.nan_to_num(torch.inf, torch.inf, -torch.inf),
+        sampled.nan_to_num(torch.inf, torch.inf, -torch.inf),
+    )
     lowest = min(on_ways.min().item(), sampled.min().item())
     highest = max(on_ways.max().item(), sampled.max().item())
     growth = {}
@@ -195,7 +200,8 @@ def _end(values: Tensor) -> tuple[Tensor, str]:
     """
     huge = ~(values.abs() < HUGE).all(0)
     if huge.any():
-        return torch.where(huge, values[-1].sign() * torch.inf, values[-1]), "exponential"
+        end = torch.where(values.amax(0) >= -values.amin(0), torch.inf, -torch.inf)  # a guard may make the last one 0
+        return torch.where(huge, end, values[-1]), "exponential"
     steps = values.diff(dim=0)[-8:]
     ratios = steps[1:] / steps[:-1].masked_fill(steps[:-1] == 0, torch.inf)
     grows = (ratios >= 0.9).all(0) & (steps[-1].abs() > 1e-9 * (1 + values[-1].abs()))

@@ -168,6 +168,10 @@ _TRENDS = {
 }
 
 
+def _number(value: float) -> str:
+    return f"{0.0 if abs(value) < 1e-12 else value:.4g}"
+
+
 def _rounded(number: float) -> str:
     return f"{0.0 if abs(number) < 5e-4 else number:.3g}"
 
@@ -175,7 +179,7 @@ def _rounded(number: float) -> str:
 def _symmetry_line(symmetry: Symmetry) -> str:
     if symmetry.is_symmetric:
         return f"0 (symmetric): tolerates uniform label noise below {symmetry.noise_bound:.4g}"
-    return f"{symmetry.gap:.4g}, {symmetry.relative_gap:.3g} of the mean sum over labels: not symmetric"
+    return f"{symmetry.gap:.4g}, {symmetry.relative_gap:.3g} of the mean sum of absolute losses: not symmetric"
 
 
 def _bounds_line(bounds: Bounds, *, is_size: bool = False) -> str:
@@ -184,7 +188,7 @@ def _bounds_line(bounds: Bounds, *, is_size: bool = False) -> str:
     elif is_size:
         line = f"up to {bounds.highest:.4g}"
     else:
-        low, high = ("unbounded" if end is None else f"{end + 0.0:.4g}" for end in (bounds.lowest, bounds.highest))
+        low, high = ("unbounded" if end is None else _number(end) for end in (bounds.lowest, bounds.highest))
         line = f"{low} to {high}"
     return "; ".join([line, *(f"{growth} ({way})" for way, growth in bounds.growth.items())])
 

@@ -99,7 +99,7 @@ def _draw_sums(axes: Axes, card: RobustnessCard) -> None:
         shares = np.histogram(sums, edges)[0] / len(sums)
         axes.stairs(shares, edges, fill=True, color=colour, alpha=0.3, label=f"spread {spread:g}")
         axes.stairs(shares, edges, color=colour)
-    gap = "symmetric" if symmetry.is_symmetric else f"gap {symmetry.relative_gap:.3g} of the mean"
+    gap = "symmetric" if symmetry.is_symmetric else f"gap {symmetry.relative_gap:.3g} of the mean |loss| sum"
     axes.set(xlabel="sum over all labels", ylabel="share of random scores", title=gap)
     axes.legend(frameon=False, fontsize=8)
     _tidy(axes)
