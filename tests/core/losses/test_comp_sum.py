@@ -263,3 +263,10 @@ def test_bad_settings_are_refused(setting, message):
 def test_an_attack_of_another_shape_is_refused():
     with pytest.raises(InputError, match=r"returned \[1, 2\]"):
         smooth_adversarial_comp_sum_loss(nn.Identity(), torch.zeros(1, 3), torch.tensor([0]), lambda o, x: x[:, :2])
+
+
+@pytest.mark.parametrize("tau", [1.999, 1.99999, 2 - 1e-12])
+def test_the_transform_comes_to_its_limit_at_tau_2_without_overflow(tau):
+    t = torch.tensor([0.0, 0.1, 0.4, 1.0], dtype=torch.float64)
+    torch.testing.assert_close(h_consistency_transform(t, tau, 10), t / 10, rtol=2 * (2 - tau) * 20, atol=4 * (2 - tau))
+    assert h_consistency(0.02, tau, 10).item() == pytest.approx(0.2, rel=0.05)

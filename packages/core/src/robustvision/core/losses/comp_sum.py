@@ -159,8 +159,8 @@ def h_consistency_transform(t: float | Sequence[float] | Tensor, tau: float, num
     scale = (tau - 1.0) * math.pow(num_classes, tau - 1.0)
     if tau >= 2.0:
         return t / scale
-    power = 1.0 / (2.0 - tau)
-    rise = torch.pow(0.5 * (torch.pow(1 + t, power) + torch.pow(1 - t, power)), 2.0 - tau) - 1.0
+    power = 1.0 / (2.0 - tau)  # without bound near tau = 2, so the larger of the two stands before the bracket
+    rise = (1 + t) * torch.pow(0.5 * (1.0 + torch.pow((1 - t) / (1 + t), power)), 2.0 - tau) - 1.0
     return -rise * math.pow(2.0, 1.0 - tau) / (1.0 - tau) if tau < 1.0 else rise / scale
 
 
