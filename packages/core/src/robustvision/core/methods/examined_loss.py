@@ -58,7 +58,7 @@ class ExaminedLoss:
 
     @property
     def limit(self) -> float:
-        """The largest |f| that exists: s for a loss over cosines."""
+        """The largest absolute f that exists: s for a loss over cosines."""
         return self.scale if self.over_cosines else math.inf
 
     @property

@@ -45,7 +45,7 @@ class RobustnessCard:
         scale: s; 1 for logits.
         symmetry: The sum over all labels.
         value: Bounds of the value.
-        gradient: Bounds of the largest |dL/df_k|.
+        gradient: Bounds of the largest ``|dL/df_k|``.
         weights: The weight on the cross-entropy gradient by p_y.
         temperatures: The individual temperature; None without one.
         consistency: The comp-sum loss that it is, with its bound; None if it is none, and the bound is not known.
