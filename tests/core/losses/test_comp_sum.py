@@ -270,3 +270,11 @@ def test_the_transform_comes_to_its_limit_at_tau_2_without_overflow(tau):
     t = torch.tensor([0.0, 0.1, 0.4, 1.0], dtype=torch.float64)
     torch.testing.assert_close(h_consistency_transform(t, tau, 10), t / 10, rtol=2 * (2 - tau) * 20, atol=4 * (2 - tau))
     assert h_consistency(0.02, tau, 10).item() == pytest.approx(0.2, rel=0.05)
+
+
+@pytest.mark.parametrize("max_exponent", [0.0, -1.0, math.nan])
+def test_an_exponent_that_cuts_everything_off_is_refused(max_exponent):
+    with pytest.raises(InputError, match="max_exponent is"):
+        CompSumLoss(tau=0.0, max_exponent=max_exponent)
+    with pytest.raises(InputError, match="max_exponent is"):
+        comp_sum_loss(torch.zeros(1, 2), torch.tensor([0]), 0.0, max_exponent=max_exponent)

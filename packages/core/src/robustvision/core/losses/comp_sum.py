@@ -46,7 +46,7 @@ def comp_sum_loss(
             the expected loss.
         tau: Which loss of the family, at least 0.
         max_exponent: Where :math:`-(1-\tau)\log p_y` is cut off, so that one sample cannot blow up a batch at tau < 1;
-            beyond it a sample has no gradient. None leaves only the guard against overflow (80 in float32).
+            beyond it a sample has no gradient; above 0. None leaves only the guard against overflow (80 in float32).
         weight: One weight a sample, [B].
         ignore_index: The label of a sample that does not count.
         reduction: "mean" over the samples that count, "sum", or "none".
@@ -66,7 +66,7 @@ def comp_sum_loss(
         >>> [round(comp_sum_loss(f, y, tau).item(), 4) for tau in (0.0, 1.0, 1.7, 2.0)]
         [3.0862, 1.4076, 0.8953, 0.7553]
     """
-    check_number("tau", tau, least=0.0)
+    _check_settings(tau, max_exponent)
     batch = check_batch(logits, target, weight=weight, ignore_index=ignore_index, reduction=reduction, soft=True)
     return batch.reduce(batch.expect(lambda log_p: _phi(-log_p, tau, max_exponent)))
 
@@ -89,7 +89,7 @@ class CompSumLoss(ClassificationLoss):
         ignore_index: int = IGNORED,
         reduction: str = "mean",
     ) -> None:
-        check_number("tau", tau, least=0.0)
+        _check_settings(tau, max_exponent)
         super().__init__(ignore_index=ignore_index, reduction=reduction, tau=tau, max_exponent=max_exponent)
 
 
@@ -248,6 +248,12 @@ def _evaluating(model: Callable[[Tensor], Tensor]) -> Iterator[None]:
     finally:
         for part, training in modes:
             part.training = training
+
+
+def _check_settings(tau: float, max_exponent: float | None) -> None:
+    check_number("tau", tau, least=0.0)
+    if max_exponent is not None:
+        check_number("max_exponent", max_exponent, above=0.0)
 
 
 def _phi(s: Tensor, tau: float, max_exponent: float | None) -> Tensor:
