@@ -72,7 +72,7 @@ class Bounds:
 
 @dataclass(frozen=True)
 class Weights:
-    """The weight on the cross-entropy gradient, ``|dL/df_y| / (1 - p_y)``, for scores where all other classes are equal.
+    """The weight on the cross-entropy gradient, ``|dL/df_y| / (1 - p_y)``, where all other classes are equal.
 
     Attributes:
         p: Probability of the own class.
@@ -140,7 +140,7 @@ def measure_symmetry(loss: ExaminedLoss, scores: list[Tensor]) -> Symmetry:
 
 
 def measure_bounds(loss: ExaminedLoss, scores: list[Tensor]) -> tuple[Bounds, Bounds]:
-    """Bounds of the value and of the largest ``|dL/df_k|`` of a sample: at random scores, and as scores go to the end."""
+    """Bounds of the value and of the largest ``|dL/df_k|``: at random scores, and as scores go to the end."""
     start = torch.cat([f[:2] for f in scores])
     t = torch.exp2(torch.arange(21, dtype=torch.float64))[:, None]
     far = loss.scale * (1 - 1 / t) if loss.over_cosines else t
