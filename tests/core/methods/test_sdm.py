@@ -362,8 +362,9 @@ def test_one_run_has_no_offsets() -> None:
     assert float(one.head.calibration.q_min) == one.runs[0].q_min
 
 
-def test_the_seed_decides_everything_and_the_callers_random_state_stays() -> None:
+def test_the_seed_decides_everything_and_the_callers_random_state_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(11)
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", lambda seed: pytest.fail("an accelerator was seeded"))
     before = torch.get_rng_state()
     first, again, other = (fit_sdm(*clusters(120), 3, runs=1, settings=SMALL, seed=seed) for seed in (0, 0, 1))
     assert torch.equal(torch.get_rng_state(), before)

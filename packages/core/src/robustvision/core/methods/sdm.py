@@ -219,7 +219,7 @@ def _one_run(
 ) -> tuple[SDMHead, SDMRun]:
     features = train[0].shape[1]
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed the accelerators too, for good
         layer = SDMLayer(features, num_classes, settings.exemplar_size, cap=settings.cap).to(train[0])
     epoch, median_q = train_sdm(
         layer,

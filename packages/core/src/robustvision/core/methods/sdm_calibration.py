@@ -159,7 +159,7 @@ def calibrate_sdm(
     if len(labels) == 0:
         raise InputError("the calibration set is empty: hold out points that the layer is not trained with")
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         calibration = SDMCalibration(logits.shape[1], alpha, cap).to(logits)
         prediction, q = one_hot(logits), similarity_that_counts(q, d)
         own = log_odds(logits, q, d).gather(1, labels[:, None]).squeeze(1)
@@ -216,7 +216,7 @@ def _train_rescaling(
     best, best_loss, worse = copy.deepcopy(layer.state_dict()), math.inf, 0
     for _ in range(epochs):
         total = 0.0
-        for rows in torch.randperm(len(labels), device=labels.device).split(batch_size):
+        for rows in torch.randperm(len(labels)).to(labels.device).split(batch_size):
             loss = sdm_loss(layer(v[rows]), labels[rows], q_rescaled[rows], near[rows])
             optimizer.zero_grad()
             loss.backward()
