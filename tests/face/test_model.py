@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from robustvision.core.errors import InputError
-from robustvision.core.losses import ArcFaceLoss, CosineHead, SFaceLoss
+from robustvision.core.losses import ArcFaceLoss, CosineHead, SFaceLoss, TripletLoss
 from robustvision.face import FaceModel
 from robustvision.face.evaluator import VerificationMetric
 from robustvision.face.metrics import verification_metrics
@@ -49,6 +49,11 @@ def test_parsed_losses_sum_the_loss_alone(images):
 def test_any_loss_over_cosines_can_be_named_as_a_config(images):
     model = FaceModel(Average(), {"type": CosineHead, "num_classes": 5, "embedding_size": 6}, {"type": ArcFaceLoss})
     assert torch.isfinite(model(images, torch.tensor([0, 1, 2, 4]), mode="loss")["loss"])
+
+
+def test_a_loss_over_pairs_is_refused():
+    with pytest.raises(InputError, match=r"model\.loss is TripletLoss, .* needs a loss over classes"):
+        make(TripletLoss())
 
 
 def test_prediction_adds_the_mirror_image_before_any_normalisation(images):

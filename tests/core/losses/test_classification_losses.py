@@ -399,6 +399,20 @@ def test_other_bad_input_is_refused(name):
 
 
 @pytest.mark.parametrize("name", SOFT)
+def test_soft_targets_get_their_gradient_or_are_refused(name):
+    function, setting, _ = CASES[name]
+    f, _ = batch_of(3, 4, seed=15)
+    t = torch.softmax(torch.randn(3, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(3)), 1)
+    t.requires_grad_()
+    if function in (losses.mse_loss, losses.bi_tempered_loss):
+        with pytest.raises(InputError, match=r"target\.detach\(\)"):
+            function(f.requires_grad_(), t, **setting)
+        return
+    (gradient,) = torch.autograd.grad(function(f, t, **setting), t)
+    assert gradient.abs().sum() > 0
+
+
+@pytest.mark.parametrize("name", SOFT)
 def test_targets_that_are_no_distributions_are_refused(name):
     function, setting, _ = CASES[name]
     for target in (torch.full((2, 4), 0.3), torch.tensor([[1.5, -0.5, 0, 0], [1, 0, 0, 0]]), torch.zeros(2, 4)):
@@ -417,7 +431,9 @@ BAD_SETTINGS = [
     (losses.AELLoss, {"a": 0}), (losses.NCEAULLoss, {"a": 0.9}), (losses.NCEAGCELoss, {"a": -1}),
     (losses.BiTemperedLoss, {"t1": 1.1}), (losses.BiTemperedLoss, {"t2": 0.9}), (losses.CompSumLoss, {"tau": -0.1}),
     (losses.LDRLoss, {"lam": -1}), (losses.LDRLoss, {"normalize": "l2"}), (losses.LDRKLoss, {"lam": 0}),
-    (losses.FocalLoss, {"gamma": math.nan}),
+    (losses.FocalLoss, {"gamma": math.nan}), (losses.LDRLoss, {"margin": math.nan}),
+    (losses.ALDRLoss, {"lam0": math.inf}),
+    (losses.BiTemperedLoss, {"t2": math.inf}), (losses.RLLLoss, {"a": math.inf}),
 ]  # fmt: skip
 
 

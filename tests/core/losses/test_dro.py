@@ -173,11 +173,20 @@ def test_half_precision_is_computed_in_float32(dtype):
         (lambda: SampleDRO(CrossEntropyLoss(reduction="none")), "give one of them"),
         (lambda: SampleDRO(CrossEntropyLoss(reduction="none"), lam=1.0, radius=1.0), "give one of them"),
         (lambda: SampleDRO(CrossEntropyLoss(), lam=1.0), "reduction='none'"),
+        (lambda: SampleDRO(CrossEntropyLoss(reduction="none"), lam=-1.0), "lam is -1"),
+        (lambda: SampleDRO(CrossEntropyLoss(reduction="none"), radius=math.nan), "radius is nan"),
+        (lambda: robust_loss(torch.ones(1)), "one number for each of 2"),
+        (lambda: robust_loss(torch.tensor([1.0, -1.0])), "negative"),
     ],
 )
 def test_bad_input_is_refused(call, message):
     with pytest.raises(InputError, match=message):
         call()
+
+
+def robust_loss(weight):
+    loss = SampleDRO(CrossEntropyLoss(reduction="none"), lam=1.0)
+    return loss(torch.zeros(2, 3), torch.tensor([0, 1]), weight=weight)
 
 
 def test_robust_mean_over_samples():

@@ -58,6 +58,22 @@ def test_ignored_samples_contribute_nothing(loss, miner):
     assert h.grad[kept].abs().sum() > 0
 
 
+@every_loss
+@every_distance
+def test_ignored_samples_may_hold_anything(loss, distance):
+    """A NaN would reach all gradients through the product of all with all."""
+    h, labels = drawn()
+    labels[[0, 7]] = -1
+    kept = labels >= 0
+    h[0] = torch.nan
+    h.requires_grad_()
+    value = loss(h, labels, distance=distance)
+    torch.testing.assert_close(value, loss(h[kept], labels[kept], distance=distance))
+    value.backward()
+    assert h.grad.isfinite().all()
+    assert h.grad[~kept].eq(0).all()
+
+
 NOTHING_TO_COUNT = {
     "empty": torch.empty(0, dtype=torch.long),
     "one sample": torch.tensor([3]),

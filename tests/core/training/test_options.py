@@ -147,9 +147,18 @@ def test_what_changes_nothing_is_refused(config, option, message):
 
 def test_another_class_keeps_what_it_takes(config, caplog):
     with caplog.at_level(logging.WARNING):
+        sgd = merged(config, "optim_wrapper.optimizer.momentum=0.9")
+        changed = merged(sgd, "optim_wrapper.optimizer.type=torch.optim.AdamW", "optim_wrapper.optimizer.eps=1e-6")
+    assert dict(changed.optim_wrapper.optimizer) == {"type": torch.optim.AdamW, "lr": 0.1, "eps": 1e-6}
+    assert "optim_wrapper.optimizer: AdamW takes no momentum of SGD: left out. Kept: lr" in caplog.text
+
+
+def test_another_loss_begins_with_its_own_defaults(config, caplog):
+    """The a of one loss is an angle, that of another a shift: nothing is handed on but what the user gives."""
+    with caplog.at_level(logging.WARNING):
         changed = merged(config, "model.loss.type=robustvision_test_losses.Margin", "model.loss.margin=0.5")
-    assert dict(changed.model.loss) == {"type": Margin, "scale": 32.0, "margin": 0.5}
-    assert "model.loss: Margin takes no k: left out. Kept from Gates: scale" in caplog.text
+    assert dict(changed.model.loss) == {"type": Margin, "margin": 0.5}
+    assert "model.loss: Margin takes no scale, k of Gates: left out. Kept: nothing" in caplog.text
 
 
 def test_a_class_that_passes_on_takes_what_its_base_takes(config):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -19,6 +20,15 @@ def _build(part: dict[str, Any] | nn.Module) -> nn.Module:
     return part if isinstance(part, nn.Module) else MODELS.build(part)
 
 
+def _check_loss(loss: nn.Module) -> None:
+    takes = inspect.signature(loss.forward).parameters
+    if not {"index", "weight"} <= set(takes):
+        raise InputError(
+            f"model.loss is {type(loss).__name__}, which is called with {', '.join(takes)}: a face model needs a loss "
+            "over classes, loss(scores, labels, *, index, weight)"
+        )
+
+
 class FaceModel(BaseModel):
     """A face embedding network in training.
 
@@ -28,6 +38,9 @@ class FaceModel(BaseModel):
             losses, and more (such as 16) for losses over logits.
         loss: Any loss over classes of ``robustvision.core.losses``, or its config.
         diagnostics_interval: The angles are logged every so many steps.
+
+    Raises:
+        InputError: A loss that is not one over classes.
     """
 
     def __init__(
@@ -40,6 +53,7 @@ class FaceModel(BaseModel):
         super().__init__()
         self.backbone, self.loss = _build(backbone), _build(loss)
         self.head = cast(CosineHead, _build(head))
+        _check_loss(self.loss)
         self.diagnostics_interval = diagnostics_interval
 
     def forward(

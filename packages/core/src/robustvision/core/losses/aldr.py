@@ -12,7 +12,7 @@ from torch import Tensor
 from robustvision.core.errors import InputError
 from robustvision.core.losses.batch import ClassificationLoss, check_batch, check_number, label_margins
 from robustvision.core.losses.dro import kl_dro
-from robustvision.core.losses.labels import IGNORED
+from robustvision.core.losses.labels import IGNORED, in_float32_at_least
 from robustvision.core.losses.ldr import Normalization, check_normalization, kl_from_uniform, ldr_rows, normalize_logits
 from robustvision.core.losses.rows import by_rows, map_rows
 from robustvision.core.losses.sample_state import SampleState
@@ -103,7 +103,7 @@ def aldr_temperature(
         tensor([0.8788, 1.0000])
     """
     _check_aldr(lam0, alpha, normalize)
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    logits = in_float32_at_least(logits)
     last = torch.full_like(logits[:, 0], lam0) if lam is None else torch.as_tensor(lam).to(logits).expand(len(logits))
     classes = logits.shape[1]
 
@@ -145,7 +145,7 @@ def aldr_fixed_point(
         tensor([0.8291])
     """
     _check_aldr(lam0, alpha, normalize)
-    outputs = normalize_logits(logits.to(torch.promote_types(logits.dtype, torch.float32)), normalize)
+    outputs = normalize_logits(in_float32_at_least(logits), normalize)
     margins = label_margins(outputs, target, margin)
     classes = logits.shape[1]
     curvature = alpha * math.log(classes) / lam0

@@ -8,6 +8,7 @@ A target is a class index, or, where a loss is defined for them, a distribution 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
 
@@ -105,7 +106,7 @@ def check_batch(
         counted = target != ignore_index
         target = target.masked_fill(~counted, 0)
     if weight is not None:
-        weight = _check_weight(logits, weight).to(dtype)
+        weight = check_weight(logits, weight).to(dtype)
     return Batch(logits.to(dtype), target, counted, weight, reduction)
 
 
@@ -129,7 +130,9 @@ def label_margins(scores: Tensor, target: Tensor, margin: float) -> Tensor:
     return (scores - (scores.gather(1, own) - margin)).scatter_(1, own, 0.0)
 
 
-def check_number(name: str, value: float, *, above: float | None = None, least: float | None = None) -> None:
+def check_number(
+    name: str, value: float, *, above: float | None = None, least: float | None = None, may_be_infinite: bool = False
+) -> None:
     """Refuse a parameter of a loss that is out of range.
 
     Args:
@@ -137,10 +140,13 @@ def check_number(name: str, value: float, *, above: float | None = None, least: 
         value: What came.
         above: What it must exceed.
         least: What it must not fall below.
+        may_be_infinite: Whether infinity is a value, too.
 
     Raises:
-        InputError: It is not a number, or out of range.
+        InputError: It is not a number, infinite, or out of range.
     """
+    if not (math.isfinite(value) or (may_be_infinite and math.isinf(value))):
+        raise InputError(f"{name} is {value}, but it must be a finite number")
     if above is not None and not value > above:
         raise InputError(f"{name} is {value}, but it must be above {above:g}")
     if least is not None and not value >= least:
@@ -206,9 +212,14 @@ def _check_distribution(logits: Tensor, target: Tensor) -> Tensor:
     return target
 
 
-def _check_weight(logits: Tensor, weight: Tensor) -> Tensor:
-    if weight.shape != logits.shape[:1] or weight.is_complex() or weight.dtype == torch.bool:
-        raise InputError(f"the weights are {describe(weight)}, but one number for each of {len(logits)} is expected")
+def check_weight(losses: Tensor, weight: Tensor) -> Tensor:
+    """Refuse weights that are not one number of at least 0 for each of the losses' (or scores') rows.
+
+    Raises:
+        InputError: Another shape or dtype, or a weight out of range.
+    """
+    if weight.shape != losses.shape[:1] or weight.is_complex() or weight.dtype == torch.bool:
+        raise InputError(f"the weights are {describe(weight)}, but one number for each of {len(losses)} is expected")
     on_cpu = weight.device.type == "cpu" and weight.numel() and not torch.compiler.is_compiling()
     if on_cpu and not (weight.isfinite().all() and weight.min() >= 0):
         raise InputError("the weights hold a negative number or one that is not finite: give weights of at least 0")

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from robustvision.core.errors import InputError
-from robustvision.core.losses.batch import ClassificationLoss, check_batch, own_entry
+from robustvision.core.losses.batch import ClassificationLoss, check_batch, check_number, own_entry
 from robustvision.core.losses.labels import IGNORED
 from robustvision.core.losses.rows import by_rows, own_minus
 
@@ -90,10 +90,14 @@ def tempered_softmax(logits: Tensor, t: float) -> Tensor:
     Returns:
         Probabilities, [B, C].
 
+    Raises:
+        InputError: A temperature below 1, or none.
+
     Example:
         >>> tempered_softmax(torch.tensor([[2.0, 1.0, 0.0]]), 2.0)  # softmax: 0.67, 0.24, 0.09
         tensor([[0.4516, 0.3111, 0.2373]])
     """
+    check_number("t", t, least=1.0)
     if t == 1.0:
         return logits.softmax(1)
     log_p = _log_tempered_softmax(logits.detach(), t)
@@ -147,5 +151,5 @@ def _bi_tempered_rows(logits: Tensor, target: Tensor, t1: float, t2: float) -> t
 
 
 def _check_temperatures(t1: float, t2: float) -> None:
-    if not (0.0 <= t1 <= 1.0 <= t2):
+    if not (0.0 <= t1 <= 1.0 <= t2 < math.inf):
         raise InputError(f"t1 is {t1} and t2 {t2}, but they must satisfy 0 <= t1 <= 1 <= t2")

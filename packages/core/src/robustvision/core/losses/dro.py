@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from robustvision.core.errors import InputError
-from robustvision.core.losses.labels import IGNORED
+from robustvision.core.losses.batch import check_number, check_weight
+from robustvision.core.losses.labels import IGNORED, in_float32_at_least
 
 SMALLEST, LARGEST = 1e-30, 1e30
 """Beyond these a temperature stands for its limit, 0 or infinity."""
@@ -157,7 +158,7 @@ def kl_dro_ball(x: Tensor, radius: float | Tensor, prior: Tensor | None = None, 
 
     Args:
         x: What is averaged, floating point; any shape.
-        radius: rho, at least 0: a number, or a tensor of the shape of ``x`` without ``dim``.
+        radius: rho, at least 0: a number, or a tensor of the shape of ``x`` without ``dim``; it gets no gradient.
         prior: As for :func:`kl_dro`.
         dim: The dimension to average over.
 
@@ -174,7 +175,7 @@ def kl_dro_ball(x: Tensor, radius: float | Tensor, prior: Tensor | None = None, 
     """
     x = _checked(x, dim)
     radius = torch.as_tensor(radius, dtype=x.dtype, device=x.device)
-    if not torch.compiler.is_compiling() and not (radius >= 0).all():
+    if radius.device.type == "cpu" and not torch.compiler.is_compiling() and not (radius >= 0).all():
         raise InputError(f"the radius of the ball is {radius.min().item():g}, but it must be at least 0")
     with torch.no_grad():
         spread = (x.amax(dim) - x.amin(dim)).clamp_min(torch.finfo(x.dtype).tiny)
@@ -217,6 +218,9 @@ class SampleDRO(nn.Module):
             raise InputError(f"lam is {lam} and radius {radius}: give one of them")
         if getattr(loss, "reduction", "none") != "none":
             raise InputError(f"the loss reduces by {loss.reduction!r}: make it with reduction='none'")
+        for name, value in (("lam", lam), ("radius", radius)):
+            if value is not None:
+                check_number(name, value, least=0.0)
         self.loss, self.lam, self.radius = loss, lam, radius
 
     def forward(
@@ -226,7 +230,7 @@ class SampleDRO(nn.Module):
         losses: Tensor = self.loss(logits, target, index=index)
         if losses.numel() == 0:
             return losses.sum()
-        mass = torch.ones_like(losses) if weight is None else weight.to(losses.dtype)
+        mass = torch.ones_like(losses) if weight is None else check_weight(losses, weight).to(losses.dtype)
         if not target.is_floating_point():
             mass = mass.masked_fill(target == getattr(self.loss, "ignore_index", IGNORED), 0.0)
         total = mass.sum()
@@ -252,7 +256,7 @@ def _checked(x: Tensor, dim: int) -> Tensor:
         raise InputError(
             f"a robust mean needs floating-point entries along dimension {dim}, but {list(x.shape)} of {x.dtype} came"
         )
-    return x.to(torch.promote_types(x.dtype, torch.float32))
+    return in_float32_at_least(x)
 
 
 def _check_temperature(lam: float | Tensor) -> None:

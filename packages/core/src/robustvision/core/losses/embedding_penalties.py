@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from robustvision.core.losses.labels import check_reduction, reduce
+from robustvision.core.losses.labels import check_reduction, in_float32_at_least, reduce
 from robustvision.core.losses.pair_distances import check_embeddings
 
 
@@ -33,7 +33,7 @@ def zero_mean_penalty(embeddings: Tensor, weight: float = 0.005, *, reduction: s
         >>> zero_mean_penalty(torch.tensor([[1.0, 2.0], [3.0, -3.0]]), weight=1.0)
         tensor(1.5000)
     """
-    sums = _in_float32_at_least(embeddings, reduction).sum(1)
+    sums = _checked(embeddings, reduction).sum(1)
     return reduce(weight * sums.abs(), torch.ones_like(sums, dtype=torch.bool), reduction)
 
 
@@ -55,7 +55,7 @@ def quantisation_penalty(embeddings: Tensor, weight: float = 1.0, *, reduction: 
         >>> quantisation_penalty(torch.tensor([[1.0, -1.0], [0.5, -3.0]]))
         tensor(0.6250)
     """
-    gaps = (_in_float32_at_least(embeddings, reduction).abs() - 1.0).abs().mean(1)
+    gaps = (_checked(embeddings, reduction).abs() - 1.0).abs().mean(1)
     return reduce(weight * gaps, torch.ones_like(gaps, dtype=torch.bool), reduction)
 
 
@@ -80,7 +80,7 @@ class ZeroMeanPenalty(nn.Module):
         return f"weight={self.weight}"
 
 
-def _in_float32_at_least(embeddings: Tensor, reduction: str) -> Tensor:
+def _checked(embeddings: Tensor, reduction: str) -> Tensor:
     check_reduction(reduction)
     check_embeddings(embeddings)
-    return embeddings.to(torch.promote_types(embeddings.dtype, torch.float32))
+    return in_float32_at_least(embeddings)

@@ -48,14 +48,8 @@ def check_scores_and_labels(scores: Tensor, labels: Tensor, ignore_index: int = 
         InputError: Another shape or dtype, or a label that is neither a class nor ``ignore_index``.
     """
     check_scores(scores)
-    if labels.dtype == torch.bool or labels.is_floating_point() or labels.is_complex():
-        raise InputError(
-            f"the labels are {describe(labels)}, but integer class indices are expected: pass labels.long()"
-        )
     batch, classes = scores.shape
-    if labels.shape != (batch,):
-        raise InputError(f"the labels are {describe(labels)}, but one index for each of {batch} samples is expected")
-    labels = labels.long()
+    labels = check_labels(labels, batch)
     if labels.device.type == "cpu" and batch and not torch.compiler.is_compiling():
         lowest, highest = (int(bound) for bound in labels.aminmax())
         if lowest < 0 or highest >= classes:  # ignored labels may be among them
@@ -73,6 +67,33 @@ def check_scores_and_labels(scores: Tensor, labels: Tensor, ignore_index: int = 
     return labels
 
 
+def check_labels(labels: Tensor, batch: int) -> Tensor:
+    """Check that labels are whole numbers, one a sample.
+
+    Args:
+        labels: Integer [B].
+        batch: B.
+
+    Returns:
+        The labels as int64.
+
+    Raises:
+        InputError: Another shape or dtype.
+    """
+    if labels.dtype == torch.bool or labels.is_floating_point() or labels.is_complex():
+        raise InputError(
+            f"the labels are {describe(labels)}, but integer class indices are expected: pass labels.long()"
+        )
+    if labels.shape != (batch,):
+        raise InputError(f"the labels are {describe(labels)}, but one index for each of {batch} samples is expected")
+    return labels.long()
+
+
+def in_float32_at_least(values: Tensor) -> Tensor:
+    """Half precision to float32; float64 stays."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
 def own_index(labels: Tensor) -> Tensor:
     """The index that picks every sample's own class from [B, C]: [B, 1]; class 0 stands in where the label is -1."""
     return labels.masked_fill(labels == IGNORED, 0)[:, None]
@@ -83,7 +104,7 @@ def reduce(losses: Tensor, counted: Tensor, reduction: str, weight: Tensor | Non
 
     Args:
         losses: One loss a sample, [B].
-        counted: Which samples count, bool [B]; the others become exactly 0, with no gradient.
+        counted: Which samples count, bool [B]; the others become exactly 0, with no gradient where it is finite.
         reduction: "none", "sum", or "mean" over the samples that count (0 where none does).
         weight: One weight a sample, [B], or None for 1 each; the mean is then the weighted one.
 

@@ -85,7 +85,8 @@ def ldr_loss(
         tensor(0.3854)
     """
     check_normalization(normalize)
-    check_number("lam", lam, least=0.0)
+    check_number("margin", margin)
+    check_number("lam", lam, least=0.0, may_be_infinite=True)
     batch = check_batch(logits, target, weight=weight, ignore_index=ignore_index, reduction=reduction, least_classes=2)
     of_rows = partial(ldr_rows, lam=lam, margin=margin, normalize=normalize)
     return batch.reduce(by_rows(of_rows, batch.logits, batch.target))
@@ -111,7 +112,8 @@ class LDRLoss(ClassificationLoss):
         reduction: str = "mean",
     ) -> None:
         check_normalization(normalize)
-        check_number("lam", lam, least=0.0)
+        check_number("margin", margin)
+        check_number("lam", lam, least=0.0, may_be_infinite=True)
         super().__init__(ignore_index=ignore_index, reduction=reduction, lam=lam, margin=margin, normalize=normalize)
 
 
@@ -159,6 +161,7 @@ def ldr_k_loss(
         [0.3854, 0.3151, 0.0667]
     """
     check_normalization(normalize)
+    check_number("margin", margin)
     check_number("lam", lam, above=0.0)
     batch = check_batch(logits, target, weight=weight, ignore_index=ignore_index, reduction=reduction, least_classes=2)
     classes = batch.logits.shape[1]
@@ -189,6 +192,7 @@ class LDRKLoss(ClassificationLoss):
         reduction: str = "mean",
     ) -> None:
         check_normalization(normalize)
+        check_number("margin", margin)
         check_number("lam", lam, above=0.0)
         super().__init__(
             ignore_index=ignore_index, reduction=reduction, k=k, lam=lam, margin=margin, normalize=normalize

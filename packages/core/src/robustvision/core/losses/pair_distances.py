@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from robustvision.core.errors import InputError
-from robustvision.core.losses.labels import describe
+from robustvision.core.losses.labels import describe, in_float32_at_least
 
 
 def snr_distance(anchors: Tensor, others: Tensor | None = None, eps: float | None = None) -> Tensor:
@@ -81,7 +81,7 @@ def squared_euclidean_distance(anchors: Tensor, others: Tensor | None = None) ->
     """
     _check(anchors, others)
     with torch.autocast(anchors.device.type, enabled=False):
-        return _squared_distances(_widened(anchors), None if others is None else _widened(others))
+        return _squared_distances(in_float32_at_least(anchors), None if others is None else in_float32_at_least(others))
 
 
 class SNRDistance(nn.Module):
@@ -126,7 +126,7 @@ def centred_signals(embeddings: Tensor, eps: float | None = None) -> tuple[Tenso
     Returns:
         Both in float32 or float64.
     """
-    embeddings = _widened(embeddings)
+    embeddings = in_float32_at_least(embeddings)
     signals = _centred(embeddings)
     if eps is None:
         eps = 16.0 * torch.finfo(embeddings.dtype).eps
@@ -146,12 +146,8 @@ def _squared_distances(x: Tensor, y: Tensor | None) -> Tensor:
 
 
 def _centred(embeddings: Tensor) -> Tensor:
-    embeddings = _widened(embeddings)
+    embeddings = in_float32_at_least(embeddings)
     return embeddings - embeddings.mean(1, keepdim=True)
-
-
-def _widened(embeddings: Tensor) -> Tensor:
-    return embeddings.to(torch.promote_types(embeddings.dtype, torch.float32))
 
 
 def _check(anchors: Tensor, others: Tensor | None) -> None:

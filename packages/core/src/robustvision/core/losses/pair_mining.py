@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from robustvision.core.errors import InputError
-from robustvision.core.losses.labels import IGNORED, describe
+from robustvision.core.losses.labels import IGNORED, check_labels
 from robustvision.core.losses.pair_distances import check_embeddings
 
 Distance = Callable[[Tensor], Tensor]
@@ -142,18 +142,13 @@ def measured_and_mined(embeddings: Tensor, labels: Tensor, distance: Distance, m
     """
     check_embeddings(embeddings)
     labels = _checked_labels(labels, len(embeddings))
-    distances = distance(embeddings)
+    # What is ignored may hold anything: a NaN there would reach all gradients through the product of all with all.
+    distances = distance(embeddings.masked_fill((labels == IGNORED)[:, None], 0.0))
     return distances, miner(distances.detach(), *pair_masks(labels))
 
 
 def _checked_labels(labels: Tensor, batch: int) -> Tensor:
-    if labels.dtype == torch.bool or labels.is_floating_point() or labels.is_complex():
-        raise InputError(
-            f"the labels are {describe(labels)}, but integer class indices are expected: pass labels.long()"
-        )
-    if labels.shape != (batch,):
-        raise InputError(f"the labels are {describe(labels)}, but one index for each of {batch} embeddings is expected")
-    labels = labels.long()
+    labels = check_labels(labels, batch)
     # Read on a CPU only: an accelerator would have to be waited for in every step.
     if labels.device.type == "cpu" and batch and not torch.compiler.is_compiling() and labels.min() < IGNORED:
         raise InputError(f"the labels hold {int(labels.min())}, but only {IGNORED} (ignored) and above are labels")

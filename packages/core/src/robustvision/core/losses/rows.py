@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from robustvision.core.errors import InputError
+
 BLOCK, WHOLE = 2**16, 2**18
 """Scores in one block, and in a batch that is small enough to stay whole: a quarter of a MiB and one in float32."""
 
@@ -31,7 +33,12 @@ def by_rows(value_and_gradient: ValueAndGradient, logits: Tensor, *of_samples: T
 
     Returns:
         The losses, [B].
+
+    Raises:
+        InputError: One of ``of_samples`` wants a gradient.
     """
+    if any(one.requires_grad for one in of_samples):
+        raise InputError("this loss has a gradient for its scores alone: pass soft targets by target.detach()")
     losses: Tensor = _ByRows.apply(value_and_gradient, logits, *of_samples)[0]
     return losses
 

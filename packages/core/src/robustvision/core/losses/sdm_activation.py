@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -116,6 +117,8 @@ class SDMLoss(nn.Module):
         >>> loss(logits, labels, index=ids)
         tensor(0.1273)
     """
+
+    remembers_samples: ClassVar[bool] = True
 
     def __init__(self, num_samples: int, *, ignore_index: int = IGNORED, reduction: str = "mean") -> None:
         super().__init__()

@@ -14,7 +14,14 @@ import torch
 from torch import Tensor, nn
 
 from robustvision.core.losses.batch import check_batch
-from robustvision.core.losses.labels import IGNORED, check_reduction, check_scores_and_labels, own_index, reduce
+from robustvision.core.losses.labels import (
+    IGNORED,
+    check_reduction,
+    check_scores_and_labels,
+    in_float32_at_least,
+    own_index,
+    reduce,
+)
 
 
 class SFaceSetting(NamedTuple):
@@ -195,7 +202,7 @@ def sface_diagnostics(
     # By blocks of rows: on a CPU, fresh memory for [B, C] costs more than the arithmetic.
     rows = max(1, BLOCK // cosines.shape[1])
     blocks = zip(cosines.split(rows), labels.split(rows), strict=True)
-    watched = [_watch_block(_in_float32_at_least(block), y, scale, k, a, b) for block, y in blocks]
+    watched = [_watch_block(in_float32_at_least(block), y, scale, k, a, b) for block, y in blocks]
     labelled = labels != IGNORED
     return {
         name: torch.cat([block[name] for block in watched]).masked_fill(~labelled, 0.0).sum() / labelled.sum()
@@ -238,8 +245,3 @@ def _signed_gates(cosines: Tensor, labels: Tensor, k: float, a: float | Tensor, 
     gates.sub_(b).mul_(-k).sigmoid_()
     unlabelled = (labels == IGNORED)[:, None]
     return gates.scatter_(1, own, torch.where(unlabelled, gates.gather(1, own), pull))
-
-
-def _in_float32_at_least(cosines: Tensor) -> Tensor:
-    """Half precision to float32: a gate is a step 0.05 rad wide, which bfloat16 does not resolve."""
-    return cosines.to(torch.promote_types(cosines.dtype, torch.float32))

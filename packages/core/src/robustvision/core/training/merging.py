@@ -32,6 +32,8 @@ _SECTIONS = frozenset(
     }
 )
 _LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
+_SYMBOLS = ("model.loss",)
+"""Where the parameters are symbols of a paper: the a of one loss is not the a of another, and each has its defaults."""
 
 
 def merge_cfg_options(config: Config, options: Mapping[str, Any]) -> Config:
@@ -141,16 +143,20 @@ class _Merge:
             return
         place["type"] = find_class(value, option)
         known, takes_any = _parameters_at(place, section)
-        left_out = [] if takes_any else [name for name in place if name not in known]
+        if section in _SYMBOLS:
+            left_out = [name for name in place if name != "type"]
+        else:
+            left_out = [] if takes_any else [name for name in place if name not in known]
         for name in left_out:
             del place[name]
-        if left_out:
+        surprising = [name for name in left_out if (*where, name) not in self.given]
+        if surprising:
             kept = [name for name in place if name != "type" and (*where, name) not in self.given]
             logging.getLogger("robustvision").warning(
-                "%s: %s takes no %s: left out. Kept from %s: %s",
+                "%s: %s takes no %s of %s: left out. Kept: %s",
                 section,
                 value.rpartition(".")[2],
-                ", ".join(left_out),
+                ", ".join(surprising),
                 str(path_of(old) or old).rpartition(".")[2],
                 ", ".join(kept) or "nothing",
             )
