@@ -12,6 +12,6 @@ myst_heading_anchors = 3
 exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = "robustvision"
-napoleon_use_ivar = True # as attributes they would clash with the fields of named tuples
+napoleon_use_ivar = True  # as attributes they would clash with the fields of named tuples
 autodoc_typehints = "none"
 autodoc_member_order = "bysource"
