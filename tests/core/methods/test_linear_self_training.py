@@ -214,3 +214,13 @@ def test_the_fit_refuses_what_cannot_be_fitted():
         fit_linear_rss(x, y, x_out, g_out=0.0)
     with pytest.raises(InputError, match=r"x is \[1, 50, 20\]"):
         fit_linear_rss(x, y, x_out[:1])
+
+
+def test_without_samples_nothing_is_learned_and_without_autograd_all_the_same():
+    x, y = torch.tensor([[2.0, 0.3], [-1.0, 0.2]]), torch.tensor([1.0, -1.0])
+    for wrong in ({"x": x[:0], "y": y[:0]}, {"x": x, "y": y, "x_out": x[:0]}):
+        with pytest.raises(InputError, match="no samples"):
+            fit_linear_rss(**wrong)
+    with torch.no_grad():
+        torch.testing.assert_close(fit_linear_rss(x, y), fit_linear_rss(x, y))
+        assert fit_linear_rss(x, y).norm().item() == pytest.approx(1.0, rel=1e-6)

@@ -133,6 +133,7 @@ def robust_hinge_loss(
     return (1.0 - gamma * u).clamp_min(0.0).masked_fill(endless, math.inf)
 
 
+@torch.enable_grad()
 def fit_linear_rss(
     x: Tensor,
     y: Tensor,
@@ -167,7 +168,7 @@ def fit_linear_rss(
         w, [..., d], without gradient.
 
     Raises:
-        InputError: Shapes, classes or prices that do not fit.
+        InputError: Shapes, classes or prices that do not fit, or no samples.
 
     References:
         Saberi et al., arXiv 2310.00027, section on two Gaussians. How it was optimised is not said there; start, steps
@@ -180,6 +181,8 @@ def fit_linear_rss(
     """
     check_weight(weight)
     _check(g_out, gamma)
+    if x.shape[-2] == 0 or (x_out is not None and x_out.shape[-2] == 0):
+        raise InputError("there are no samples to learn from: where nothing is unlabelled, leave x_out out")
     w = normalize((y[..., None] * x).mean(-2), dim=-1).requires_grad_()
     optimiser = torch.optim.Adam([w], lr=learning_rate)
     for _ in range(steps):
