@@ -5,10 +5,12 @@ Logits [256, K] of 1,000 and 100,000 classes, float32. All losses take turns in 
 the machine. Memory is the highest sum of torch's own allocations during a step; the logits themselves, which are there
 before, are not counted, their gradient is.
 
+With ``--compile`` all of them, the reference too, go through ``torch.compile``, which fuses the passes over the scores.
+
 The target is at most 2 for both. Marked are the losses that need more than a pass over the scores: a sort (LDR-k), an
 iteration (the tempered softmax; ALDR's exact temperature).
 
-    python benchmarks/classification_losses.py [--repeats 7] [--threads 2] [--classes 1000 100000]
+    python benchmarks/classification_losses.py [--repeats 7] [--threads 2] [--classes 1000 100000] [--compile]
 """
 
 from __future__ import annotations
@@ -104,11 +106,14 @@ def peak_mib(loss: Loss, logits: Tensor, target: Tensor) -> float:
     return peak / 2**20
 
 
-def measure(classes: int, repeats: int) -> list[dict[str, float | str]]:
+def measure(classes: int, repeats: int, compiles: bool) -> list[dict[str, float | str]]:
     torch.manual_seed(0)
     logits = torch.randn(BATCH, classes).mul_(3).requires_grad_()
     target = torch.randint(0, classes, (BATCH,))
     named = named_losses()
+    if compiles:
+        torch.compiler.reset()
+        named = {name: torch.compile(loss, fullgraph=True) for name, loss in named.items()}
     seconds = seconds_of(named, logits, target, repeats)
     medians = {name: statistics.median(values) for name, values in seconds.items()}
     peaks = {name: peak_mib(loss, logits, target) for name, loss in named.items()}
@@ -130,14 +135,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=7, help="at 100,000 classes; 20 times as many at 1,000")
     parser.add_argument("--classes", type=int, nargs="+", default=CLASSES)
+    parser.add_argument("--compile", action="store_true", help="all through torch.compile; needs a C++ compiler")
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     results = {
-        classes: measure(classes, arguments.repeats * (20 if classes < 10_000 else 1)) for classes in arguments.classes
+        classes: measure(classes, arguments.repeats * (20 if classes < 10_000 else 1), arguments.compile)
+        for classes in arguments.classes
     }
     for classes, rows in results.items():
-        print(f"\nB {BATCH}, K {classes:,}, {arguments.threads} threads; ratios to {REFERENCE}")
+        print(
+            f"\nB {BATCH}, K {classes:,}, {arguments.threads} threads{', compiled' * arguments.compile}; ratios to {REFERENCE}"
+        )
         print(f"{'':22}{'ms':>9}{'ratio':>8}{'shortest':>10}{'MiB':>9}{'ratio':>8}")
         for row in rows:
             print(
@@ -146,7 +155,8 @@ def main() -> None:
             )
     OUT.parent.mkdir(exist_ok=True)
     machine = {"torch": torch.__version__, "processor": platform.machine(), "threads": arguments.threads}
-    OUT.write_text(json.dumps({"machine": machine, "batch": BATCH, "classes": results}, indent=2) + "\n")
+    out = OUT.with_stem(f"{OUT.stem}_compiled") if arguments.compile else OUT
+    out.write_text(json.dumps({"machine": machine, "batch": BATCH, "classes": results}, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -110,7 +110,7 @@ def aldr_temperature(
     def divergence(rows: Tensor, last: Tensor) -> Tensor:
         q = torch.softmax(normalize_logits(rows, normalize) / last[:, None], dim=1).add_(SMOOTHING)
         mass = 1.0 + classes * SMOOTHING
-        return (q * q.log()).sum(1) / mass + math.log(classes / mass)
+        return q.log().mul_(q).sum(1) / mass + math.log(classes / mass)
 
     return _temperature_at(map_rows(divergence, logits, last), lam0, alpha, classes)
 

@@ -41,7 +41,8 @@ def normalize_logits(logits: Tensor, normalize: Normalization) -> Tensor:
         >>> normalize_logits(torch.tensor([[3.0, -1.0, 2.0]]), "l1")
         tensor([[ 1.5000, -0.5000,  1.0000]])
     """
-    return _normalized(logits, normalize)[0]
+    sizes, norm = _sizes(logits, normalize)
+    return sizes if normalize == "none" else sizes / norm.clamp_min(SMALLEST_NORM)
 
 
 def ldr_loss(
@@ -202,46 +203,66 @@ class LDRKLoss(ClassificationLoss):
 def ldr_rows(
     logits: Tensor, target: Tensor, lam: float | Tensor, margin: float, normalize: Normalization
 ) -> tuple[Tensor, Tensor]:
-    """The LDR-KL losses of some rows, and their gradient: the worst weights minus the label."""
-    outputs, norm = _normalized(logits, normalize)
-    margins = label_margins(outputs, target, margin)
-    top = margins.amax(1, keepdim=True)
-    lam = temperature(lam, margins)
-    log_mean, weights = log_mean_exp(margins.sub_(top).div_(lam))  # kl_dro, in place
+    """The LDR-KL losses of some rows, and their gradient: the worst weights minus the label.
+
+    It is ``kl_dro`` of the ``label_margins`` d of the normalised outputs, in as few passes over the scores as can be.
+    """
+    own = target[:, None]
+    sizes, norm = _sizes(logits, normalize)
+    ahead = (sizes - sizes.gather(1, own)).scatter_(1, own, -torch.inf)
+    if normalize != "none":
+        ahead.mul_(norm.clamp_min(SMALLEST_NORM).reciprocal())
+    top = ahead.amax(1, keepdim=True).clamp_min_(-margin)  # of d - margin; d of the own class is 0
+    lam = temperature(lam, logits)
+    u = ahead.sub_(top).scatter_(1, own, -margin - top).div_(lam)  # exactly 0 at the top, whatever the temperature
+    top = top + margin
+    log_mean, weights = log_mean_exp(u)
     losses = (top + lam * log_mean).squeeze(1)
-    return losses, _through_normalization(own_minus(weights, target, 1.0), outputs, norm, logits, normalize)
+    if normalize == "none":
+        return losses, own_minus(weights, target, 1.0)
+    # The weights' mean of the outputs, less the own one: d is the outputs less the own one, and the margin.
+    along = top + lam * (weights * u).sum(1, keepdim=True) - margin * (1.0 - weights.gather(1, own))
+    return losses, _through_normalization(own_minus(weights, target, 1.0), along, norm, logits, normalize)
 
 
-def _normalized(logits: Tensor, normalize: Normalization) -> tuple[Tensor, Tensor]:
-    """The normalised outputs g = s / mean|s|, [b, C], and the mean, [b, 1]."""
+def _sizes(logits: Tensor, normalize: Normalization) -> tuple[Tensor, Tensor]:
+    """The outputs s before they are normalised, [b, C], and the mean of |s|, [b, 1]."""
     if normalize == "none":
         return logits, torch.ones_like(logits[:, :1])
-    outputs = softplus(logits) if normalize == "softplus" else logits
-    norm = (outputs if normalize == "softplus" else outputs.abs()).mean(1, keepdim=True)
-    return outputs / norm.clamp_min(SMALLEST_NORM), norm
+    if normalize == "l1":
+        return logits, logits.abs().mean(1, keepdim=True)
+    outputs = softplus(logits)
+    return outputs, outputs.mean(1, keepdim=True)
 
 
 def _through_normalization(
-    by_outputs: Tensor, outputs: Tensor, norm: Tensor, logits: Tensor, normalize: Normalization
+    by_outputs: Tensor, along: Tensor, norm: Tensor, logits: Tensor, normalize: Normalization
 ) -> Tensor:
-    """A gradient with respect to normalised outputs, [b, C], as one with respect to the logits; in place."""
+    """A gradient with respect to normalised outputs g = s / mean|s|, [b, C], as one with respect to the logits.
+
+    In place. ``along`` is the sum of the gradient times g, [b, 1].
+    """
     if normalize == "none":
         return by_outputs
-    along = (by_outputs * outputs).mean(1, keepdim=True).masked_fill(norm <= SMALLEST_NORM, 0.0)
+    share = along.masked_fill(norm <= SMALLEST_NORM, 0.0) / logits.shape[1]
     inverse = norm.clamp_min(SMALLEST_NORM).reciprocal()
     if normalize == "l1":
-        return by_outputs.addcmul_(logits.sign(), along, value=-1.0).mul_(inverse)
-    return by_outputs.sub_(along).mul_(logits.sigmoid().mul_(inverse))
+        return by_outputs.addcmul_(logits.sign(), share, value=-1.0).mul_(inverse)
+    return by_outputs.sub_(share).mul_(logits.sigmoid().mul_(inverse))
 
 
 def _ldr_k_rows(
     logits: Tensor, target: Tensor, k: int, lam: float, margin: float, normalize: Normalization
 ) -> tuple[Tensor, Tensor]:
-    outputs, norm = _normalized(logits, normalize)
+    sizes, norm = _sizes(logits, normalize)
+    outputs = sizes / norm.clamp_min(SMALLEST_NORM)
+    del sizes
     margins = label_margins(outputs, target, margin)
     weights = _capped_weights(margins / lam, k)
     losses = (weights * margins).sum(1) - lam * kl_from_uniform(weights)
-    return losses, _through_normalization(own_minus(weights, target, 1.0), outputs, norm, logits, normalize)
+    by_outputs = own_minus(weights, target, 1.0)
+    along = (by_outputs * outputs).sum(1, keepdim=True)
+    return losses, _through_normalization(by_outputs, along, norm, logits, normalize)
 
 
 def _capped_weights(z: Tensor, k: int) -> Tensor:

@@ -198,7 +198,7 @@ def _nfl_rows(logits: Tensor, target: Tensor, gamma: float) -> tuple[Tensor, Ten
     rest = (1.0 - p).clamp_min_(torch.finfo(p.dtype).tiny)
     weight = rest.pow(gamma)
     # of weight * log_p with respect to log_p; at p = 1, where rest is 0, it is the weight's limit
-    slopes = torch.addcmul(weight, weight, (p * log_p).div_(rest), value=-gamma)
+    slopes = rest.reciprocal_().mul_(p).mul_(log_p).mul_(-gamma).add_(1.0).mul_(weight)
     values = weight.mul_(log_p)
     total = values.sum(1)
     share = own_entry(values, target) / total
