@@ -145,7 +145,8 @@ def main() -> None:
     }
     for classes, rows in results.items():
         print(
-            f"\nB {BATCH}, K {classes:,}, {arguments.threads} threads{', compiled' * arguments.compile}; ratios to {REFERENCE}"
+        how = f"{arguments.threads} threads{', compiled' * arguments.compile}"
+        print(f"\nB {BATCH}, K {classes:,}, {how}; ratios to {REFERENCE}")
         )
         print(f"{'':22}{'ms':>9}{'ratio':>8}{'shortest':>10}{'MiB':>9}{'ratio':>8}")
         for row in rows:
