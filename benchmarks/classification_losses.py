@@ -144,10 +144,8 @@ def main() -> None:
         for classes in arguments.classes
     }
     for classes, rows in results.items():
-        print(
         how = f"{arguments.threads} threads{', compiled' * arguments.compile}"
         print(f"\nB {BATCH}, K {classes:,}, {how}; ratios to {REFERENCE}")
-        )
         print(f"{'':22}{'ms':>9}{'ratio':>8}{'shortest':>10}{'MiB':>9}{'ratio':>8}")
         for row in rows:
             print(
