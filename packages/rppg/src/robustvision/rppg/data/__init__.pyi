@@ -1,0 +1,4 @@
+from .dataset import Augmentation as Augmentation
+from .dataset import PulseDataset as PulseDataset
+from .recording import Clip as Clip
+from .recording import Recording as Recording
