@@ -13,7 +13,14 @@ from robustvision.core.errors import InputError
 from robustvision.core.losses.batch import ClassificationLoss, check_batch, check_number, label_margins
 from robustvision.core.losses.dro import kl_dro
 from robustvision.core.losses.labels import IGNORED, in_float32_at_least
-from robustvision.core.losses.ldr import Normalization, check_normalization, kl_from_uniform, ldr_rows, normalize_logits
+from robustvision.core.losses.ldr import (
+    Normalization,
+    check_normalization,
+    kl_from_uniform,
+    ldr_rows,
+    normalize_logits,
+    scaled_outputs,
+)
 from robustvision.core.losses.rows import by_rows, map_rows
 from robustvision.core.losses.sample_state import SampleState
 
@@ -108,7 +115,7 @@ def aldr_temperature(
     classes = logits.shape[1]
 
     def divergence(rows: Tensor, last: Tensor) -> Tensor:
-        q = torch.softmax(normalize_logits(rows, normalize) / last[:, None], dim=1).add_(SMOOTHING)
+        q = scaled_outputs(rows, last, normalize).softmax(1).add_(SMOOTHING)
         mass = 1.0 + classes * SMOOTHING
         return q.log().mul_(q).sum(1) / mass + math.log(classes / mass)
 

@@ -112,14 +112,18 @@ def temperature(lam: float | Tensor, x: Tensor, dim: int = -1) -> float | Tensor
     return lam if lam.ndim == 0 else lam.unsqueeze(dim)
 
 
+NEAR = -0.25
+"""From here on the plain logarithm of a mean of exponentials is right to some units in the last place."""
+
+
 def log_mean_exp(u: Tensor, prior: Tensor | None = None, dim: int = -1) -> tuple[Tensor, Tensor]:
     """The logarithm of the mean of exp(u), to the last digit also where it is near 0, and the softmax.
 
-    Where u lies in [-1, 0] the mean is near 1, its logarithm near 0, and a large temperature multiplies the error:
-    there log1p of the mean of expm1 is exact. Elsewhere the plain logarithm is. A compiler is given both ways.
+    Where u lies near 0 the mean is near 1, its logarithm near 0, and a large temperature multiplies the error: there
+    log1p of the mean of expm1 is exact. Elsewhere the plain logarithm is. A compiler is given both ways.
 
     Args:
-        u: At most 0, floating point.
+        u: At most 0, and 0 somewhere, floating point.
         prior: The weights of the mean, as for :func:`kl_dro`; uniform where None.
         dim: The dimension of the mean, which is kept.
 
@@ -136,17 +140,21 @@ def log_mean_exp(u: Tensor, prior: Tensor | None = None, dim: int = -1) -> tuple
         # Nobody else holds e where no gradient is wanted, and fresh memory is what costs most.
         return e / (mean * u.shape[dim]) if u.requires_grad else e.div_(mean * u.shape[dim])
 
-    is_near = u.detach().amin(dim, keepdim=True) >= -1.0
+    is_near = u.detach().amin(dim, keepdim=True) >= NEAR
     may_look = u.device.type == "cpu" and not torch.compiler.is_compiling()
     if may_look and is_near.all():
         less = u.expm1()
         excess = mean_of(less)
         return excess.log1p(), normalised(less + 1.0 if u.requires_grad else less.add_(1.0), excess + 1.0)
+    is_far = may_look and not is_near.any()
+    if is_far and prior is None:  # torch's softmax is one pass
+        weights = u.softmax(dim)
+        return -(weights.amax(dim, keepdim=True) * u.shape[dim]).log(), weights
     e = u.exp()
     mean = mean_of(e)
     log_mean = mean.log()
-    if not (may_look and not is_near.any()):
-        log_mean = torch.where(is_near, mean_of(u.clamp_min(-1.0).expm1()).log1p(), log_mean)
+    if not is_far:
+        log_mean = torch.where(is_near, mean_of(u.clamp_min(NEAR).expm1()).log1p(), log_mean)
     return log_mean, normalised(e, mean)
 
 

@@ -225,6 +225,12 @@ def ldr_rows(
     return losses, _through_normalization(own_minus(weights, target, 1.0), along, norm, logits, normalize)
 
 
+def scaled_outputs(logits: Tensor, lam: Tensor, normalize: Normalization) -> Tensor:
+    """The normalised outputs over each sample's temperature, [b, C] and [b] to [b, C]."""
+    sizes, norm = _sizes(logits, normalize)
+    return sizes * (norm.clamp_min(SMALLEST_NORM) * lam[:, None]).reciprocal()
+
+
 def _sizes(logits: Tensor, normalize: Normalization) -> tuple[Tensor, Tensor]:
     """The outputs s before they are normalised, [b, C], and the mean of |s|, [b, 1]."""
     if normalize == "none":
