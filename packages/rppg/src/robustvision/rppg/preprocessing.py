@@ -1,0 +1,240 @@
+"""From frames of any size and any clock to what networks and classical methods take: small crops of one face and the
+mean colour of its skin, on a uniform time grid.
+
+Training, evaluation and the live estimator all pass through here, so they cannot drift apart. A frame without a face is
+said to be one (``has_face`` False, its trace NaN); nothing is made up for it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from robustvision.core.errors import InputError
+from robustvision.core.runtime.opencv import cv2
+from robustvision.rppg.time_grid import Sample, TimeGrid
+from robustvision.rppg.tracking import BoxTracker, Detector
+
+UInt8 = npt.NDArray[np.uint8]
+Float64 = npt.NDArray[np.float64]
+Bool = npt.NDArray[np.bool_]
+
+SKIN_CR, SKIN_CB = (133.0, 173.0), (77.0, 127.0)
+_RULE_LUMA = 128.0  # the brightness at which the rule is applied
+_LEAST_SKIN = 0.2  # of the face's ellipse
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How a face becomes the network's input.
+
+    Attributes:
+        size_px: Side of the square crop.
+        enlarge: How much larger than the face box the crop is, about the same centre.
+        fs: Frames a second of the uniform grid.
+
+    Raises:
+        InputError: A number is out of its range.
+    """
+
+    size_px: int = 36
+    enlarge: float = 1.5
+    fs: float = 30.0
+
+    def __post_init__(self) -> None:
+        if self.size_px < 4 or not 0 < self.enlarge < 10 or not 0 < self.fs < 1000:
+            raise InputError(
+                f"size_px={self.size_px}, enlarge={self.enlarge}, fs={self.fs}: the crop must have at least 4 px, "
+                "enlarge lies between 0 and 10, fs between 0 and 1000 Hz"
+            )
+
+    def crop(self, image: UInt8, box_xywh: npt.ArrayLike) -> UInt8:
+        """Cut the face out and bring it to size with area averaging, which keeps mean colours.
+
+        The edges of the enlarged box are rounded to the nearest pixel; what lies beyond the picture is left out, so a
+        face at the border comes out stretched, and never padded with a colour that is not its own.
+
+        Args:
+            image: uint8 [H, W, 3], RGB.
+            box_xywh: [4] left, top, width and height of the face in pixels, fractions allowed.
+
+        Returns:
+            uint8 [size_px, size_px, 3].
+
+        Raises:
+            InputError: The image is no such array, or the box shows none of it.
+        """
+        check_image(image)
+        edges = self.pixel_edges(image.shape, box_xywh)
+        if edges is None:
+            raise InputError(
+                f"the box {np.asarray(box_xywh).tolist()} shows nothing of the image of {image.shape[1]}x"
+                f"{image.shape[0]} px: give x, y, width, height in its pixels, or say that there is no face"
+            )
+        left, top, right, bottom = edges
+        size = (self.size_px, self.size_px)
+        return np.asarray(cv2.resize(image[top:bottom, left:right], size, interpolation=cv2.INTER_AREA), np.uint8)
+
+    def pixel_edges(self, shape: tuple[int, ...], box_xywh: npt.ArrayLike) -> tuple[int, int, int, int] | None:
+        """Return left, top, right and bottom of the crop in an image of ``shape``; None where nothing of it is seen."""
+        x, y, width, height = (float(value) for value in np.asarray(box_xywh, np.float64))
+        if not (math.isfinite(x + y) and 0 < width < math.inf and 0 < height < math.inf):
+            return None
+        half_width, half_height = self.enlarge * width / 2, self.enlarge * height / 2
+        centre_x, centre_y = x + width / 2, y + height / 2
+        left, right = (_pixel(centre_x + side * half_width, shape[1]) for side in (-1, 1))
+        top, bottom = (_pixel(centre_y + side * half_height, shape[0]) for side in (-1, 1))
+        return (left, top, right, bottom) if right > left and bottom > top else None
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A film after preprocessing: one face on a uniform grid.
+
+    Attributes:
+        fs: Samples a second.
+        start_s: The time of the first sample; sample k lies at ``start_s + k / fs``.
+        frames: uint8 [T, S, S, 3] crops; black where there is no face.
+        traces: float64 [T, 3] mean RGB of the skin, 0..255; NaN where there is no face.
+        has_face: bool [T].
+        track: int64 [T], a number for each stretch in which one face was followed; -1 where there is none.
+    """
+
+    fs: float
+    start_s: float
+    frames: UInt8
+    traces: Float64
+    has_face: Bool
+    track: npt.NDArray[np.int64]
+
+
+def prepare(
+    frames: Iterable[tuple[UInt8, float]],
+    preprocessing: Preprocessing,
+    *,
+    boxes_xywh: npt.ArrayLike | None = None,
+    detector: Detector | None = None,
+) -> Prepared:
+    """Bring a film onto the grid, one frame in memory at a time.
+
+    Args:
+        frames: Pairs of an image, uint8 [H, W, 3] RGB, and its time in seconds, which must not run backwards; a frame
+            with the time of the one before is left out.
+        preprocessing: The crop's size and the grid's rate.
+        boxes_xywh: [T, 4] the face's box in every frame, NaN where there is none; None looks for it.
+        detector: Finds faces where no boxes are given; core's ``FaceDetector`` by default.
+
+    Returns:
+        The crops and traces. Between two frames they are interpolated linearly; across more than
+        ``time_grid.MAX_GAP_S`` without a frame there is no face.
+
+    Raises:
+        InputError: No frame, a frame that is no RGB image, times that run backwards, or too few boxes.
+    """
+    known = None if boxes_xywh is None else np.asarray(boxes_xywh, np.float64)
+    tracker = BoxTracker(detector)
+    grid = TimeGrid(preprocessing.fs)
+    samples: list[Sample] = []
+    for index, (image, timestamp_s) in enumerate(frames):
+        check_image(image)
+        if known is not None and (known.shape[1:] != (4,) or index >= len(known)):
+            raise InputError(
+                f"boxes_xywh is {list(known.shape)}, but there is a frame {index}: give [T, 4], one a frame"
+            )
+        found = tracker.update(image, timestamp_s, None if known is None else known[index], is_given=known is not None)
+        box = found.box_xywh
+        crop = None
+        if box is not None and preprocessing.pixel_edges(image.shape, box) is not None:
+            crop = preprocessing.crop(image, box)
+        samples += grid.push(timestamp_s, crop, None if crop is None else skin_mean(crop), found.track)
+    if not samples:
+        raise InputError("the film has no frame: give at least one")
+    return _stack(samples, preprocessing)
+
+
+def _stack(samples: list[Sample], preprocessing: Preprocessing) -> Prepared:
+    side = preprocessing.size_px
+    black, unknown = np.zeros((side, side, 3), np.uint8), np.full(3, np.nan)
+    return Prepared(
+        fs=preprocessing.fs,
+        start_s=samples[0].time_s,
+        frames=np.stack([black if sample.crop is None else sample.crop for sample in samples]),
+        traces=np.stack([unknown if sample.trace is None else sample.trace for sample in samples]),
+        has_face=np.array([sample.crop is not None for sample in samples]),
+        track=np.array([sample.track for sample in samples], np.int64),
+    )
+
+
+def skin_mask(crop: UInt8) -> Bool:
+    """Mark the skin in a crop of a face that was enlarged 1.5 times.
+
+    A pixel counts that lies in the face's ellipse, outside the bands of eyes and mouth, and has skin's chroma, taken at
+    one common brightness so that neither dark skin nor a dark room fails the rule. Where less than a fifth of the
+    ellipse passes (coloured light, a grey film), the whole ellipse counts.
+
+    Args:
+        crop: uint8 [S, S, 3], RGB.
+
+    Returns:
+        bool [S, S]; never all False.
+
+    References:
+        Chai, Ngan: Face segmentation using skin-color map in videophone applications, 1999 (the range of Cr and Cb);
+        the ellipse, the bands and the common brightness are this project's choice.
+    """
+    ellipse = _face_ellipse(*crop.shape[:2])
+    luma, red, blue = np.moveaxis(cv2.cvtColor(crop, cv2.COLOR_RGB2YCrCb).astype(np.float32), 2, 0)
+    gain = _RULE_LUMA / max(float(luma[ellipse].mean()), 1.0)
+    cr, cb = 128 + gain * (red - 128), 128 + gain * (blue - 128)
+    mask: Bool = ellipse & (cr >= SKIN_CR[0]) & (cr <= SKIN_CR[1]) & (cb >= SKIN_CB[0]) & (cb <= SKIN_CB[1])
+    return mask if mask.sum() >= _LEAST_SKIN * ellipse.sum() else ellipse
+
+
+def skin_mean(crop: UInt8) -> Float64:
+    """Average the skin of a crop.
+
+    Args:
+        crop: uint8 [S, S, 3], RGB.
+
+    Returns:
+        float64 [3], mean R, G and B in 0..255.
+    """
+    return np.asarray(crop[skin_mask(crop)].mean(axis=0, dtype=np.float64))
+
+
+def check_image(image: Any) -> None:
+    """Refuse what is no frame.
+
+    Raises:
+        InputError: Not uint8 [H, W, 3]. Grey, float and 10-bit frames are refused, not converted: a pulse is a change
+            of colour of less than one step of 255, which a silent conversion can remove.
+    """
+    if isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3:
+        if image.size:
+            return
+        raise InputError(f"a frame is empty: uint8{list(image.shape)}")
+    found = f"{image.dtype}{list(image.shape)}" if isinstance(image, np.ndarray) else type(image).__name__
+    raise InputError(f"a frame is {found}, but must be RGB, uint8[H, W, 3]: read films with core's open_video")
+
+
+@lru_cache(maxsize=8)
+def _face_ellipse(height: int, width: int) -> Bool:
+    """The face without the bands of eyes and mouth; the face's box takes the middle two thirds of the crop."""
+    y, x = np.mgrid[0:height, 0:width]
+    y, x = (y + 0.5) / height - 0.5, (x + 0.5) / width - 0.5
+    ellipse = (x / 0.27) ** 2 + (y / 0.34) ** 2 <= 1
+    eyes = (np.abs(y + 0.09) < 0.05) & (np.abs(x) < 0.22)
+    mouth = (np.abs(y - 0.17) < 0.05) & (np.abs(x) < 0.12)
+    mask: Bool = ellipse & ~eyes & ~mouth
+    mask.flags.writeable = False
+    return mask
+
+
+def _pixel(edge: float, size: int) -> int:
+    return int(min(max(math.floor(edge + 0.5), 0), size))

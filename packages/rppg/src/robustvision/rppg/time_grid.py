@@ -1,0 +1,106 @@
+"""From frames at the times that a camera gave them to samples on a uniform grid, as they come."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from robustvision.core.errors import InputError
+
+MAX_GAP_S = 0.25
+"""Across a longer pause between two frames nothing is interpolated."""
+
+_SNAP = 0.02  # a frame this close to a grid point, in steps, is taken as it is
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One point of the grid.
+
+    Attributes:
+        time_s: Its time.
+        crop: uint8 [S, S, 3]; None where there is no face.
+        trace: float64 [3] mean RGB of the skin; None where there is no face.
+        track: Number of the face's track; -1 where there is none.
+    """
+
+    time_s: float
+    crop: npt.NDArray[np.uint8] | None
+    trace: npt.NDArray[np.float64] | None
+    track: int
+
+
+_EMPTY = (None, None, -1)
+
+
+class TimeGrid:
+    """Turns frames into samples at ``start + k / fs``; it remembers one frame.
+
+    Args:
+        fs: Samples a second.
+    """
+
+    def __init__(self, fs: float) -> None:
+        self._fs = fs
+        self._start_s = 0.0
+        self._count = 0
+        self._last: Sample | None = None
+
+    def push(
+        self,
+        timestamp_s: float,
+        crop: npt.NDArray[np.uint8] | None,
+        trace: npt.NDArray[np.float64] | None,
+        track: int,
+    ) -> list[Sample]:
+        """Take a frame; return the samples that it completes, which lie at or before its time.
+
+        Args:
+            timestamp_s: The frame's time. A frame with the time of the one before is left out.
+            crop: uint8 [S, S, 3]; None where there is no face.
+            trace: float64 [3]; None where there is no face.
+            track: Number of the face's track.
+
+        Raises:
+            InputError: The time is not finite, or before the last one.
+        """
+        if not math.isfinite(timestamp_s):
+            raise InputError(f"a frame's time is {timestamp_s}: give seconds")
+        frame = Sample(timestamp_s, crop, trace, track) if crop is not None else Sample(timestamp_s, *_EMPTY)
+        before, self._last = self._last, frame
+        if before is None:
+            self._start_s, self._count = timestamp_s, 1
+            return [frame]
+        if timestamp_s <= before.time_s:
+            self._last = before
+            if timestamp_s == before.time_s:
+                return []
+            raise InputError(
+                f"time runs backwards, from {before.time_s:.6f} s to {timestamp_s:.6f} s: give frames in order, "
+                "with the times at which they were taken"
+            )
+        reached = math.floor((timestamp_s - self._start_s) * self._fs + _SNAP)
+        samples = [
+            _between(before, frame, self._start_s + k / self._fs, _SNAP / self._fs)
+            for k in range(self._count, reached + 1)
+        ]
+        self._count = max(self._count, reached + 1)
+        return samples
+
+
+def _between(before: Sample, after: Sample, time_s: float, snap_s: float) -> Sample:
+    for frame in (after, before):
+        if abs(frame.time_s - time_s) <= snap_s:
+            return Sample(time_s, frame.crop, frame.trace, frame.track)
+    gap_s = after.time_s - before.time_s
+    if gap_s > MAX_GAP_S or before.track != after.track:
+        return Sample(time_s, *_EMPTY)
+    if before.crop is None or before.trace is None or after.crop is None or after.trace is None:
+        return Sample(time_s, *_EMPTY)
+    weight = (time_s - before.time_s) / gap_s
+    mixed = before.crop + weight * (after.crop.astype(np.float32) - before.crop)
+    trace = before.trace + weight * (after.trace - before.trace)
+    return Sample(time_s, np.rint(mixed).astype(np.uint8), trace, after.track)
