@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -33,12 +33,12 @@ class Recording:
 
     name: str
     subject: str
-    timestamps_s: npt.NDArray[np.float64]
-    bvp: npt.NDArray[np.float32]
-    frames: Callable[[], Iterator[npt.NDArray[np.uint8]]]
+    timestamps_s: npt.NDArray[np.float64] = field(repr=False)
+    bvp: npt.NDArray[np.float32] = field(repr=False)
+    frames: Callable[[], Iterator[npt.NDArray[np.uint8]]] = field(repr=False)
     conditions: Mapping[str, Condition]
-    beats_s: npt.NDArray[np.float64] | None = None
-    boxes_xywh: npt.NDArray[np.float32] | None = None
+    beats_s: npt.NDArray[np.float64] | None = field(default=None, repr=False)
+    boxes_xywh: npt.NDArray[np.float32] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         try:
@@ -93,3 +93,8 @@ class Clip:
 
     def __len__(self) -> int:
         return len(self.frames)
+
+    @property
+    def face_share(self) -> float:
+        """Share of the frames that show a face, 0 to 1."""
+        return float(self.has_face.mean())
