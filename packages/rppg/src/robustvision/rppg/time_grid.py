@@ -13,6 +13,9 @@ from robustvision.core.errors import InputError
 MAX_GAP_S = 0.25
 """Across a longer pause between two frames nothing is interpolated."""
 
+LONGEST_PAUSE_S = 60.0
+"""A longer one is a fault of the clock or of its unit, and would fill the memory with empty samples."""
+
 _SNAP = 0.02  # a frame this close to a grid point, in steps, is taken as it is
 
 
@@ -65,22 +68,20 @@ class TimeGrid:
             track: Number of the face's track.
 
         Raises:
-            InputError: The time is not finite, or before the last one.
+            InputError: The time is not finite, before the last one, or more than `LONGEST_PAUSE_S` after it.
         """
-        if not math.isfinite(timestamp_s):
-            raise InputError(f"a frame's time is {timestamp_s}: give seconds")
+        before = self._last
+        if not is_later(timestamp_s, None if before is None else before.time_s):
+            return []
         frame = Sample(timestamp_s, crop, trace, track) if crop is not None else Sample(timestamp_s, *_EMPTY)
-        before, self._last = self._last, frame
+        self._last = frame
         if before is None:
             self._start_s, self._count = timestamp_s, 1
             return [frame]
-        if timestamp_s <= before.time_s:
-            self._last = before
-            if timestamp_s == before.time_s:
-                return []
+        if timestamp_s - before.time_s > LONGEST_PAUSE_S:
             raise InputError(
-                f"time runs backwards, from {before.time_s:.6f} s to {timestamp_s:.6f} s: give frames in order, "
-                "with the times at which they were taken"
+                f"there is no frame from {before.time_s:.3f} s to {timestamp_s:.3f} s: cut the film there, or mend its "
+                "times (they are in seconds)"
             )
         reached = math.floor((timestamp_s - self._start_s) * self._fs + _SNAP)
         samples = [
@@ -89,6 +90,26 @@ class TimeGrid:
         ]
         self._count = max(self._count, reached + 1)
         return samples
+
+
+def is_later(timestamp_s: float, before_s: float | None) -> bool:
+    """Say whether a frame comes after the one before; a duplicate does not.
+
+    Args:
+        timestamp_s: The frame's time.
+        before_s: The time of the frame before; None for the first.
+
+    Raises:
+        InputError: The time is not finite, or runs backwards.
+    """
+    if not math.isfinite(timestamp_s):
+        raise InputError(f"a frame's time is {timestamp_s}: give seconds")
+    if before_s is not None and timestamp_s < before_s:
+        raise InputError(
+            f"time runs backwards, from {before_s:.6f} s to {timestamp_s:.6f} s: give frames in order, with the times "
+            "at which they were taken"
+        )
+    return before_s is None or timestamp_s > before_s
 
 
 def _between(before: Sample, after: Sample, time_s: float, snap_s: float) -> Sample:
