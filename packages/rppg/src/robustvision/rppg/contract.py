@@ -15,7 +15,7 @@ from robustvision.core.errors import ModelError
 from robustvision.rppg.preprocessing import Preprocessing
 
 TASK = "heart-rate"
-WINDOW, STREAM = "window", "stream"
+WINDOW_GRAPH, STREAM_GRAPH = "window", "stream"
 FRAMES, FRAME, BVP = "frames", "frame", "bvp"
 WINDOW_FRAMES = 160
 T_MULTIPLE = 4
