@@ -22,12 +22,15 @@ from robustvision.rppg.time_grid import Sample, TimeGrid
 from robustvision.rppg.tracking import BoxTracker, Detector
 
 UInt8 = npt.NDArray[np.uint8]
+Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
 Bool = npt.NDArray[np.bool_]
 
 SKIN_CR, SKIN_CB = (133.0, 173.0), (77.0, 127.0)
 _RULE_LUMA = 128.0  # the brightness at which the rule is applied
-_LEAST_SKIN = 0.2  # of the face's ellipse
+_LEAST_WEIGHT = 0.1  # of a pixel in the ellipse that does not look like skin
+_EDGE = 8.0  # width of the edge of the rule, in steps of chroma
+_BLUR_PX = (3, 3)
 
 
 @dataclass(frozen=True)
@@ -171,33 +174,37 @@ def _stack(samples: list[Sample], preprocessing: Preprocessing) -> Prepared:
     )
 
 
-def skin_mask(crop: UInt8) -> Bool:
-    """Mark the skin in a crop of a face that was enlarged 1.5 times.
+def skin_weights(crop: UInt8) -> Float32:
+    """Weigh the pixels of a crop of a face that was enlarged 1.5 times: 1 for skin, 0 for what is outside the face.
 
-    A pixel counts that lies in the face's ellipse, outside the bands of eyes and mouth, and has skin's chroma, taken at
-    one common brightness so that neither dark skin nor a dark room fails the rule. Where less than a fifth of the
-    ellipse passes (coloured light, a grey film), the whole ellipse counts.
+    A pixel counts fully that lies in the face's ellipse, outside the bands of eyes and mouth, and has skin's chroma,
+    taken at one common brightness so that neither dark skin nor a dark room fails the rule; the rest of the ellipse
+    counts a tenth, so that coloured light or a grey film leave the whole ellipse. The weights change smoothly with the
+    picture: pixels that hop in and out of a mask with the camera's noise would write a false pulse into the mean.
 
     Args:
         crop: uint8 [S, S, 3], RGB.
 
     Returns:
-        bool [S, S]; never all False.
+        float32 [S, S].
 
     References:
         Chai, Ngan: Face segmentation using skin-color map in videophone applications, 1999 (the range of Cr and Cb);
-        the ellipse, the bands and the common brightness are this project's choice.
+        the ellipse, the bands, the common brightness and the smooth edges are this project's choice.
     """
     ellipse = _face_ellipse(*crop.shape[:2])
-    luma, red, blue = np.moveaxis(cv2.cvtColor(crop, cv2.COLOR_RGB2YCrCb).astype(np.float32), 2, 0)
-    gain = _RULE_LUMA / max(float(luma[ellipse].mean()), 1.0)
-    cr, cb = 128 + gain * (red - 128), 128 + gain * (blue - 128)
-    mask: Bool = ellipse & (cr >= SKIN_CR[0]) & (cr <= SKIN_CR[1]) & (cb >= SKIN_CB[0]) & (cb <= SKIN_CB[1])
-    return mask if mask.sum() >= _LEAST_SKIN * ellipse.sum() else ellipse
+    luma, red, blue = cv2.split(cv2.blur(cv2.cvtColor(crop, cv2.COLOR_RGB2YCrCb), _BLUR_PX).astype(np.float32))
+    gain = _RULE_LUMA * float(ellipse.sum()) / max(float(np.vdot(luma, ellipse)), 1.0)
+    skin = np.ones_like(ellipse)
+    for chroma, (low, high) in ((red, SKIN_CR), (blue, SKIN_CB)):
+        middle, half = (low + high) / 2, (high - low) / 2
+        inside = (half - np.abs(gain * (chroma - 128) + (128 - middle))) / _EDGE + 0.5
+        skin *= np.clip(inside, 0.0, 1.0)
+    return np.asarray(ellipse * (_LEAST_WEIGHT + (1 - _LEAST_WEIGHT) * skin))
 
 
 def skin_mean(crop: UInt8) -> Float64:
-    """Average the skin of a crop.
+    """Average the skin of a crop, weighted by `skin_weights`.
 
     Args:
         crop: uint8 [S, S, 3], RGB.
@@ -205,7 +212,8 @@ def skin_mean(crop: UInt8) -> Float64:
     Returns:
         float64 [3], mean R, G and B in 0..255.
     """
-    return np.asarray(crop[skin_mask(crop)].mean(axis=0, dtype=np.float64))
+    weights = skin_weights(crop).reshape(-1).astype(np.float64)
+    return np.asarray(weights @ crop.reshape(-1, 3) / weights.sum())
 
 
 def check_image(image: Any) -> None:
@@ -224,14 +232,14 @@ def check_image(image: Any) -> None:
 
 
 @lru_cache(maxsize=8)
-def _face_ellipse(height: int, width: int) -> Bool:
+def _face_ellipse(height: int, width: int) -> Float32:
     """The face without the bands of eyes and mouth; the face's box takes the middle two thirds of the crop."""
     y, x = np.mgrid[0:height, 0:width]
     y, x = (y + 0.5) / height - 0.5, (x + 0.5) / width - 0.5
     ellipse = (x / 0.27) ** 2 + (y / 0.34) ** 2 <= 1
     eyes = (np.abs(y + 0.09) < 0.05) & (np.abs(x) < 0.22)
     mouth = (np.abs(y - 0.17) < 0.05) & (np.abs(x) < 0.12)
-    mask: Bool = ellipse & ~eyes & ~mouth
+    mask: Float32 = (ellipse & ~eyes & ~mouth).astype(np.float32)
     mask.flags.writeable = False
     return mask
 
