@@ -197,8 +197,8 @@ class Confidence:
 
 
 DEFAULT = Confidence(
-    weights=(2.0, 2.0, 2.0, 0.5, -5.0, -2.0, -3.0),
-    bias=-0.5,
+    weights=(1.0, 4.0, 2.0, 1.5, -5.0, -2.0, -3.0),
+    bias=3.2,
     calibrated_on="nothing: a design choice for models without a calibration, and for the classical methods",
 )
 
