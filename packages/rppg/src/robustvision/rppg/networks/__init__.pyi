@@ -1,0 +1,9 @@
+from .attention_mask import AttentionMask as AttentionMask
+from .causal import CausalStep as CausalStep
+from .causal import Past as Past
+from .difference_fusion import DifferenceFusion as DifferenceFusion
+from .difference_fusion import normalised_difference as normalised_difference
+from .difference_fusion import running_difference as running_difference
+from .phys_fsu_net import PhysFSUNet as PhysFSUNet
+from .phys_net import PhysNet as PhysNet
+from .temporal_shift import temporal_shift as temporal_shift

@@ -1,0 +1,16 @@
+from .band_power import PHYSFORMER_BINS_BPM as PHYSFORMER_BINS_BPM
+from .band_power import RHYTHMFORMER_BINS_BPM as RHYTHMFORMER_BINS_BPM
+from .band_power import band_power as band_power
+from .frequency import FrequencyCrossEntropy as FrequencyCrossEntropy
+from .frequency import LabelDistributionKL as LabelDistributionKL
+from .frequency import frequency_cross_entropy as frequency_cross_entropy
+from .frequency import label_distribution_kl as label_distribution_kl
+from .hybrid import SCHEDULES as SCHEDULES
+from .hybrid import DynamicHybridLoss as DynamicHybridLoss
+from .hybrid import cosine as cosine
+from .hybrid import physformer as physformer
+from .hybrid import rhythmformer_repo as rhythmformer_repo
+from .hybrid import static as static
+from .pearson import NegPearson as NegPearson
+from .pearson import neg_pearson as neg_pearson
+from .pearson import standardise as standardise

@@ -1,0 +1,93 @@
+"""What a causal network remembers between two calls, and the network as one step of a stream.
+
+Every layer that looks back asks ``Past`` for the frames before the ones at hand. At the start of a clip these are
+zeros, as in a zero-padded convolution. So a clip in one call, in chunks, and frame by frame are the same computation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+
+class Past:
+    """The caches of the layers that look back, used up and written anew in the order of the layers.
+
+    Args:
+        caches: The caches that the call before left behind; None at the start of a clip.
+
+    Attributes:
+        after: The caches for the next call.
+
+    Example:
+        >>> past = Past()
+        >>> past.join(torch.tensor([[[1.0, 2.0]]]), frames=1)
+        tensor([[[0., 1., 2.]]])
+        >>> Past(past.after).join(torch.tensor([[[3.0]]]), frames=1)
+        tensor([[[2., 3.]]])
+    """
+
+    def __init__(self, caches: Iterable[Tensor] | None = None) -> None:
+        self._before = None if caches is None else iter(caches)
+        self.after: list[Tensor] = []
+
+    def recall(self) -> Tensor | None:
+        """The next cache; None at the start of a clip."""
+        return None if self._before is None else next(self._before)
+
+    def keep(self, cache: Tensor) -> None:
+        """Hand a cache on to the next call."""
+        self.after.append(cache)
+
+    def join(self, x: Tensor, frames: int) -> Tensor:
+        """Put the frames before these in front of them.
+
+        Args:
+            x: Features, [B, C, T, ...].
+            frames: How many earlier frames are needed.
+
+        Returns:
+            Features, [B, C, frames + T, ...].
+        """
+        before = self.recall()
+        space = (0, 0) * (x.ndim - 3)
+        joined = nn.functional.pad(x, (*space, frames, 0)) if before is None else torch.cat([before, x], dim=2)
+        self.keep(joined[:, :, -frames:])
+        return joined
+
+
+class CausalStep(nn.Module):
+    """A causal network as one step of a stream: one frame and the caches in, one value and the caches out.
+
+    It holds the network itself, so both share their weights.
+
+    Args:
+        network: A causal network: called as ``network(frames, past)``.
+
+    Example:
+        >>> from robustvision.rppg.networks import PhysFSUNet
+        >>> step = CausalStep(PhysFSUNet(width=8, causal=True).eval())
+        >>> caches = step.start(batch=1, size_px=16)
+        >>> value, *caches = step(torch.zeros(1, 3, 1, 16, 16), *caches)
+        >>> value.shape
+        torch.Size([1, 1])
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def start(self, batch: int, size_px: int) -> tuple[Tensor, ...]:
+        """The caches before the first frame: zeros."""
+        past = Past()
+        with torch.no_grad():
+            weight = next(self.network.parameters())
+            self.network(weight.new_zeros(batch, 3, 1, size_px, size_px), past)
+        return tuple(torch.zeros_like(cache, memory_format=torch.contiguous_format) for cache in past.after)
+
+    def forward(self, frame: Tensor, *caches: Tensor) -> tuple[Tensor, ...]:
+        """RGB [B, 3, 1, S, S], 0 to 255, and the caches of the frame before; BVP [B, 1] and the caches after."""
+        past = Past(caches)
+        return (self.network(frame, past), *past.after)
