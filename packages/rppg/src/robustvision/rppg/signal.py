@@ -235,7 +235,7 @@ def check_times(timestamps_s: npt.ArrayLike) -> Float64:
     times = np.asarray(timestamps_s, dtype=np.float64)
     if times.ndim != 1 or not times.size:
         raise InputError(f"timestamps have shape {times.shape}: expected one time a frame, [T], and at least one")
-    rises = np.concatenate([[np.isfinite(times[0])], np.diff(times) > 0])  # a NaN makes both of its steps fail
+    rises = np.isfinite(times) & np.concatenate([[True], times[1:] > times[:-1]])
     if not rises.all():
         frame = int(np.argmin(rises))
         before = f" after {times[frame - 1]:.6g} s" if frame else ""
