@@ -16,7 +16,7 @@ from robustvision.rppg.synthetic.motion import Motion
 Array = npt.NDArray[np.float32]
 Floats = npt.NDArray[np.float64]
 
-_OUTLINE = np.array([(-0.56, 0.0), (0.56, 0.0), (0.0, -0.26), (0.0, 0.66), (-0.4, 0.45), (0.4, 0.45)])
+_OUTLINE = np.array([(-0.56, 0.0), (0.56, 0.0), (0.0, -0.40), (0.0, 0.67), (-0.4, 0.45), (0.4, 0.45)])
 """Points of the chart that a face box touches: temples, forehead, chin, jaw."""
 
 
@@ -69,7 +69,7 @@ class Place:
     @classmethod
     def sample(cls, rng: np.random.Generator) -> Place:
         """Draw a distance and a place near the middle of the frame."""
-        return cls((rng.uniform(0.44, 0.56), rng.uniform(0.42, 0.50)), rng.uniform(0.21, 0.27))
+        return cls((rng.uniform(0.44, 0.56), rng.uniform(0.44, 0.50)), rng.uniform(0.24, 0.30))
 
 
 @dataclass(frozen=True, eq=False)

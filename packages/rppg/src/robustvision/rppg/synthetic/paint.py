@@ -193,6 +193,7 @@ def _paint_eye(colour: Array, look: _Look, side: int) -> None:
     _lay(colour, share, (0.62, 0.60, 0.58))
     _lay(colour, share * _disc(side * look.eye_s, look.eye_t - 0.004, 0.04, 0.04), look.iris)
     _lay(colour, share * _disc(side * look.eye_s, look.eye_t - 0.004, 0.018, 0.018), (0.01, 0.01, 0.01))
+    _lay(colour, share * _disc(side * look.eye_s - 0.012, look.eye_t - 0.016, 0.008, 0.008), (1, 1, 1))
     inside = 1 - _step(abs(_S - side * look.eye_s) / look.eye_width, 0.95, 1.1)
     lashes = np.exp(-(((_T - look.eye_t + top) / 0.011) ** 2)) * inside
     _lay(colour, 0.85 * lashes.astype(np.float32), (0.02, 0.015, 0.012))

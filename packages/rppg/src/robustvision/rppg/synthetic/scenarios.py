@@ -18,10 +18,11 @@ NONE: Range = (0.0, 0.0)
 
 @dataclass(frozen=True)
 class Scenario:
-    """Ranges of one scenario; the first seven are there in every film of a living person.
+    """Ranges of one scenario; the first eight are there in every film of a living person.
 
     Attributes:
-        sdnn_s: Standard deviation of the intervals between beats.
+        sdnn_s: Standard deviation of the intervals between beats at 60 bpm; a fast heart varies less, in proportion.
+        reflected: Height of the wave that comes back from the body, relative to the first.
         perfusion: Factor on the amplitude of the pulse that a skin type has.
         sway: Restless head, rms shift in half head heights; its spectrum reaches into the heart's band.
         sway_rad: The same as a turn.
@@ -53,11 +54,12 @@ class Scenario:
     """
 
     sdnn_s: Range = (0.02, 0.06)
+    reflected: Range = (0.5, 0.75)
     perfusion: Range = (0.6, 1.3)
     sway: Range = (0.004, 0.012)
-    sway_rad: Range = (0.006, 0.018)
-    exposure_noise: Range = (0.003, 0.010)
-    chroma_noise: Range = (0.0002, 0.0008)
+    sway_rad: Range = (0.004, 0.012)
+    exposure_noise: Range = (0.004, 0.014)
+    chroma_noise: Range = (0.0001, 0.0005)
     blink_hz: Range = (0.1, 0.4)
     yaw_rad: Range = NONE
     yaw_hz: Range = (0.12, 0.3)

@@ -32,7 +32,7 @@ BLOCK = 20
 _METER_PX = 24
 _DELAY_S = 0.030  # from the top of the head to the chin
 _BACKGROUND_PX = 96
-_GLOSS = 0.06
+_GLOSS = 0.2
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +87,8 @@ class Scene:
         place, steps = Place.sample(rng), gait_phase(rng, scenario, time_s)
         motion = Motion.sample(rng, scenario, time_s, steps)
         light = Light.sample(rng, scenario, time_s, steps)
-        sdnn_s, reflected = rng.uniform(*scenario.sdnn_s), rng.uniform(0.45, 0.65)
+        sdnn_s = rng.uniform(*scenario.sdnn_s) * 60 / heart_rate_bpm
+        reflected = rng.uniform(*scenario.reflected)
         pulse = Pulse.sample(rng, heart_rate_bpm, time_s[-1] + 1, sdnn_s=sdnn_s, reflected=reflected)
         amplitude = skin_amplitude(skin_type) * rng.uniform(*scenario.perfusion)
         background = _background(rng)
@@ -103,8 +104,7 @@ class Scene:
             background,
             (*key, 1),
         )
-        seen = rest.radiance(View.whole(len(time_s), _METER_PX), slice(0, 1))
-        camera = Camera.sample(rng, scenario, float(seen.mean()))
+        camera = Camera.sample(rng, scenario, _metered(rest))
         return cls(time_s, rest.pulse, amplitude, face, place, motion, light, camera, background, rest.noise_key)
 
     @property
@@ -213,6 +213,14 @@ class Scene:
         return behind
 
 
+def _metered(scene: Scene) -> float:
+    """Mean light of the first frame, or of the face where that is much brighter: cameras protect faces from white."""
+    seen = scene.radiance(View.whole(len(scene.time_s), _METER_PX), slice(0, 1))[0]
+    x, y, width, height = scene.boxes[0] * _METER_PX
+    face = seen[round(y) : round(y + height), round(x) : round(x + width)]
+    return max(float(seen.mean()), 0.6 * float(face.mean()))
+
+
 def _chart(chart: Array, s: Array, t: Array) -> Array:
     """Read a chart at [B, H, W] coordinates; OpenCV takes the frames as one tall picture."""
     return sample_chart(chart, s.reshape(-1, s.shape[2]), t.reshape(-1, s.shape[2])).reshape(*s.shape, 4)
@@ -233,11 +241,11 @@ def _softened(face: Face, pixel: float) -> Face:
 def _background(rng: np.random.Generator) -> Array:
     """Draw a room out of focus: a wall, some boxes, a gradient."""
     size = _BACKGROUND_PX
-    picture = np.broadcast_to(rng.uniform(0.15, 0.75, 3), (size, size, 3)).astype(np.float32).copy()
+    picture = np.broadcast_to(rng.uniform(0.2, 0.75) * rng.uniform(0.75, 1.0, 3), (size, size, 3)).astype(np.float32).copy()
     for _ in range(rng.integers(3, 9)):
         x, y = rng.uniform(-0.1, 0.9, 2) * size
         width, height = rng.uniform(0.1, 0.5, 2) * size
-        colour = rng.uniform(0.05, 0.9) * rng.uniform(0.7, 1.0, 3)
+        colour = rng.uniform(0.05, 0.9) * rng.uniform(0.75, 1.0, 3)
         corner, opposite = (round(x), round(y)), (round(x + width), round(y + height))
         cv2.rectangle(picture, corner, opposite, colour.tolist(), -1)
     picture = np.asarray(cv2.GaussianBlur(picture, (0, 0), rng.uniform(0.8, 2.5)), np.float32)
