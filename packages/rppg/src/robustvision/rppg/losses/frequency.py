@@ -53,18 +53,16 @@ def frequency_cross_entropy(
         >>> frequency_cross_entropy(wave, rate, fs=30.0).round(decimals=2)
         tensor(2.2000)
         >>> frequency_cross_entropy(wave, rate, fs=30.0, mode="published").round(decimals=2)
-        tensor(4.86)
+        tensor(4.8400)
     """
     if mode not in ("log", "published"):
         raise InputError(f"mode is {mode!r}: choose log or published")
     rate = within_bins(heart_rate_bpm, bins_bpm, outside)
     power = band_power(prediction, fs, bins_bpm)
     bin_of_rate = rate.round().long() - bins_bpm[0]
-    return (
-        nn.functional.cross_entropy(power, bin_of_rate)
-        if mode == "published"
-        else nn.functional.nll_loss(power.log(), bin_of_rate)
-    )
+    if mode == "published":
+        return nn.functional.cross_entropy(power, bin_of_rate)
+    return nn.functional.nll_loss(power.log(), bin_of_rate)
 
 
 def label_distribution_kl(
@@ -79,7 +77,8 @@ def label_distribution_kl(
 ) -> Tensor:
     r"""Divergence of the power from a normal distribution about the heart rate.
 
-    :math:`\sum_b q_b (\log q_b - \log P_b)` with P of :func:`band_power`. q is the density of the normal distribution at each bin, not normalised over the bins, and at least 1e-15.
+    :math:`\sum_b q_b (\log q_b - \log P_b)` with P of :func:`band_power`. q is the density of the normal
+    distribution at each bin, not normalised over the bins, and at least 1e-15.
 
     Args:
         prediction: [B, T].

@@ -21,6 +21,7 @@ class PhysNet(nn.Module):
         Networks", BMVC 2019, arXiv 1905.02419.
 
     Example:
+        >>> import torch
         >>> sum(parameter.numel() for parameter in PhysNet().parameters())
         768577
         >>> PhysNet(width=8).eval()(torch.zeros(1, 3, 8, 16, 16)).shape
