@@ -120,13 +120,14 @@ def test_a_grey_face_is_averaged_over_the_whole_ellipse():
 
 
 def test_noise_does_not_make_pixels_hop_in_and_out():
-    """A rule that is yes or no fails this by a factor of 10 or more, and invents a pulse in a photo."""
+    """A rule that is yes or no shakes the mean here 16 times as much as the noise itself does, this one 1.9 times."""
     rng = np.random.default_rng(0)
-    crop = np.where(rng.random((36, 36, 1)) < 0.5, (150, 110, 100), (118, 122, 116))  # at the edge of the rule
+    is_lit = (np.add(*np.indices((36, 36)) // 6) % 2) == 0
+    crop = np.where(is_lit[..., None], (190, 140, 120), (68, 60, 58))  # the shade lies at the edge of the rule
     frames = np.clip(crop + rng.normal(0, 2, (200, 36, 36, 3)), 0, 255).round().astype(np.uint8)
     weights = skin_weights(frames[0])
     expected = 2 * np.sqrt((weights**2).sum()) / weights.sum()  # of a mean with fixed weights
-    assert np.std([skin_mean(frame) for frame in frames], axis=0).max() < 2 * expected
+    assert np.std([skin_mean(frame) for frame in frames], axis=0).max() < 3 * expected
 
 
 def ramp(times_s) -> list[tuple[np.ndarray, float]]:
