@@ -9,12 +9,15 @@ import numpy.typing as npt
 
 from robustvision.rppg.classical import METHODS
 from robustvision.rppg.confidence import LIVE, Confidence, Signals, measure_signals
+from robustvision.rppg.signal import detrend, power_spectrum, scaled_lambda, spectrum_length
 
 LEAST_FPS = 15.0
 LEAST_PULSATILITY = -3.2
 """Below this ``log10`` of in-band change over mean colour there is no pulse to see: the picture does not live."""
 
-_EDGE_BPM = 0.5
+_EDGE_HZ = 0.01
+_LOWEST_HZ, _HIGHEST_HZ = 0.45, 4.0  # where a heart rate outside the band is looked for
+_BLUR_HZ = 0.2  # half the width of a peak in 10 s
 _HARDLY = 0.3  # the share from which a fault of the picture is named as a cause
 
 Float64 = npt.NDArray[np.float64]
@@ -73,12 +76,12 @@ def judge_pulse(
         raw_bpm=rate if np.isfinite(rate) else None,
         confidence=probability,
         signals=signals,
-        objections=tuple(_objections(rate, traces, signals, frames_per_s, probability, confidence.threshold)),
+        objections=tuple(_objections(rate, traces, fs, signals, frames_per_s, probability, confidence.threshold)),
     )
 
 
 def _objections(
-    rate: float, traces: Float64, signals: Signals, frames_per_s: float, probability: float, threshold: float
+    rate: float, traces: Float64, fs: float, signals: Signals, frames_per_s: float, probability: float, threshold: float
 ) -> list[str]:
     found = []
     if frames_per_s < LEAST_FPS:
@@ -87,9 +90,9 @@ def _objections(
         found.append("the film is grey: a pulse is a change of colour; use a colour camera")
     if not np.isfinite(rate) or signals.pulsatility < LEAST_PULSATILITY:
         found.append("the skin's colour does not change: this is a photo, a frozen camera, or no skin")
-    elif not LIVE.band_hz[0] * 60 + _EDGE_BPM < rate < LIVE.band_hz[1] * 60 - _EDGE_BPM:
+    elif is_outside_band(traces[:, 1], fs, rate):
         low, high = (60 * edge for edge in LIVE.band_hz)
-        found.append(f"the strongest beat lies at the edge of {low:.0f} to {high:.0f} bpm, and may be outside")
+        found.append(f"the strongest beat lies at the edge of {low:.0f} to {high:.0f} bpm or outside")
     if probability < threshold:
         causes = [
             cause
@@ -103,3 +106,34 @@ def _objections(
         ]
         found.append(f"confidence {probability:.2f} is below {threshold:g}" + "".join(f"; {cause}" for cause in causes))
     return found
+
+
+def is_outside_band(green: Float64, fs: float, rate_bpm: float) -> bool:
+    """Say whether what was read in the band is but the trace of a beat outside it.
+
+    A heart of 36 bpm leaves its second and third harmonic in the band, one of 200 bpm what the filters make of it. So
+    the green channel is searched beyond the band: above it for more power than anywhere inside; below it for a peak
+    (not the slope of a drift) with more power, of which the reading is a harmonic or the flank.
+
+    Args:
+        green: [T] mean green of the skin.
+        fs: Samples a second.
+        rate_bpm: What was read.
+    """
+    low_hz, high_hz = LIVE.band_hz
+    rate_hz = rate_bpm / 60
+    if not low_hz + _EDGE_HZ < rate_hz < high_hz - _EDGE_HZ:
+        return True
+    detrended = detrend(green, scaled_lambda(fs)) * np.hanning(len(green))
+    frequencies_hz, power = power_spectrum(detrended, fs, spectrum_length(len(green), refine=True))
+    inside = power[(frequencies_hz >= low_hz) & (frequencies_hz <= high_hz)].max()
+    if power[(frequencies_hz > high_hz) & (frequencies_hz <= _HIGHEST_HZ)].max() > 2 * inside:
+        return True
+    is_below = (frequencies_hz >= _LOWEST_HZ) & (frequencies_hz < low_hz)
+    below, at_hz = power[is_below], frequencies_hz[is_below]
+    peak = int(below.argmax())
+    if peak in (0, len(below) - 1) or below[peak] <= inside:
+        return False
+    slow_hz = at_hz[peak]
+    is_harmonic = min(abs(rate_hz - k * slow_hz) for k in (2, 3)) < _BLUR_HZ / 3
+    return bool(is_harmonic or rate_hz - slow_hz < _BLUR_HZ)
