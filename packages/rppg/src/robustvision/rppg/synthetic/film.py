@@ -40,7 +40,9 @@ def write_film(recording: Recording, path: str | Path, *, codec: str = "h264", q
     try:
         import av
     except ModuleNotFoundError as error:
-        raise MissingExtraError("writing films needs PyAV: pip install 'robustvision-rppg[video]'", name="av") from error
+        raise MissingExtraError(
+            "writing films needs PyAV: pip install 'robustvision-rppg[video]'", name="av"
+        ) from error
     name, pixels = _CODECS[codec]
     rate = Fraction((len(recording.timestamps_s) - 1) / recording.duration_s).limit_denominator(1001)
     with write_atomically(path) as place, av.open(str(place), "w", format=_container(path)) as film:

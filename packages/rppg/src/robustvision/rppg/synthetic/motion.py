@@ -35,7 +35,8 @@ class Motion:
         shift = sway * rough_noise(rng, (2, len(time_s)), time_s).T
         angles = sway_rad * np.array([1.0, 0.7, 0.5]) * rough_noise(rng, (3, len(time_s)), time_s).T
         angles += rng.normal(0, (0.08, 0.06, 0.04))
-        angles[:, 0] += rng.uniform(*scenario.yaw_rad) * _wave(rng, time_s, rng.uniform(*scenario.yaw_hz))
+        turns = _turns(rng, time_s, rng.uniform(*scenario.yaw_hz))
+        angles[:, 0] += rng.uniform(*scenario.yaw_rad) * turns
         _walk(rng, scenario, steps, shift, angles)
         jaw, lids = _speech(rng, scenario, time_s), _blinks(rng, scenario, time_s)
         if scenario.is_frozen:
@@ -68,8 +69,11 @@ def rough_noise(
     return np.asarray(noise / np.maximum(noise.std(axis=-1, keepdims=True), 1e-12), np.float64)
 
 
-def _wave(rng: np.random.Generator, time_s: Floats, frequency_hz: float) -> Floats:
-    return np.asarray(np.sin(2 * np.pi * frequency_hz * time_s + rng.uniform(0, 2 * np.pi)), np.float64)
+def _turns(rng: np.random.Generator, time_s: Floats, frequency_hz: float) -> Floats:
+    """From side to side in -1..1, resting at the ends: nobody turns like a pendulum."""
+    wander = 1.5 * rough_noise(rng, time_s.shape, time_s, high_hz=0.3)
+    swing = np.sin(2 * np.pi * frequency_hz * time_s + rng.uniform(0, 2 * np.pi) + 0.3 * wander)
+    return np.asarray(np.tanh(2.5 * swing) / np.tanh(2.5), np.float64)
 
 
 def _walk(rng: np.random.Generator, scenario: Scenario, steps: Floats, shift: Floats, angles: Floats) -> None:

@@ -54,7 +54,7 @@ class Scenario:
     """
 
     sdnn_s: Range = (0.02, 0.06)
-    reflected: Range = (0.5, 0.75)
+    reflected: Range = (0.6, 0.85)
     perfusion: Range = (0.6, 1.3)
     sway: Range = (0.004, 0.012)
     sway_rad: Range = (0.004, 0.012)
@@ -89,7 +89,7 @@ SCENARIOS: Mapping[str, Scenario] = MappingProxyType(
     {
         "still": Scenario(),
         "talk": Scenario(mouth=(0.02, 0.06), sway=(0.01, 0.03), sway_rad=(0.015, 0.045)),
-        "rotate": Scenario(yaw_rad=(0.25, 0.6), sway_rad=(0.01, 0.03)),
+        "rotate": Scenario(yaw_rad=(0.25, 0.65), sway_rad=(0.01, 0.03)),
         "walk": Scenario(gait=(0.01, 0.06), gait_rad=(0.005, 0.03), gait_light=(0.001, 0.015), sway=(0.01, 0.03)),
         "light": Scenario(drift=(0.03, 0.09), chroma_drift=(0.005, 0.03), exposure_step=(0.05, 0.2)),
         "flicker": Scenario(flicker=(0.01, 0.05)),

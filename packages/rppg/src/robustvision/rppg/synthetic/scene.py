@@ -228,7 +228,9 @@ def _chart(chart: Array, s: Array, t: Array) -> Array:
 
 def _softened(face: Face, pixel: float) -> Face:
     """A face whose charts hold no detail finer than a pixel (its side in head units): one sample a pixel is enough."""
-    sigma = 0.4 * pixel / 2 / (2 * CHART_HALF / CHART_PX)  # at the middle of the face a unit of the chart is 2 units long
+    sigma = (
+        0.4 * pixel / 2 / (2 * CHART_HALF / CHART_PX)
+    )  # at the middle of the face a unit of the chart is 2 units long
     if sigma < 0.3:
         return face
     colour, closed, surface = (
@@ -241,7 +243,9 @@ def _softened(face: Face, pixel: float) -> Face:
 def _background(rng: np.random.Generator) -> Array:
     """Draw a room out of focus: a wall, some boxes, a gradient."""
     size = _BACKGROUND_PX
-    picture = np.broadcast_to(rng.uniform(0.2, 0.75) * rng.uniform(0.75, 1.0, 3), (size, size, 3)).astype(np.float32).copy()
+    picture = (
+        np.broadcast_to(rng.uniform(0.2, 0.75) * rng.uniform(0.75, 1.0, 3), (size, size, 3)).astype(np.float32).copy()
+    )
     for _ in range(rng.integers(3, 9)):
         x, y = rng.uniform(-0.1, 0.9, 2) * size
         width, height = rng.uniform(0.1, 0.5, 2) * size

@@ -29,7 +29,7 @@ from robustvision.rppg.synthetic.scene import Scene
 from robustvision.rppg.synthetic.skin import SKIN_TYPES
 from robustvision.rppg.tracking import BoxTracker
 
-GENERATOR_VERSION = 1
+GENERATOR_VERSION = 2
 """Raised whenever the same parameters give other films."""
 
 _STREAMS = {"train": 21, "validation": 22, "test": 23}  # nobody of one split is in another
