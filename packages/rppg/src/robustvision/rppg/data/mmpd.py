@@ -26,7 +26,10 @@ _LEAST_SAMPLES = 0.5  # a frame
 
 
 def read_mmpd(root: str | Path) -> list[Recording]:
-    """Read MMPD. Of the films only the sizes are read; a film is decoded when asked for, and then as a whole.
+    """Read MMPD. Of the films only the sizes are read; a film is decoded when asked for.
+
+    The format has a film decoded as a whole: a minute of 320 x 240 at 30 Hz takes 3.3 GB as float64, and as much again
+    for each further process of ``prepare_clips``.
 
     Neither film nor wave has a clock. Frames are taken to come at 30 Hz, and the wave to span the film;
     ``check_labels`` tells where it has not one sample a frame.

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from robustvision.core.errors import InputError
+from robustvision.core.runtime.cores import available_cores
 from robustvision.core.runtime.files import make_folder, write_atomically
 from robustvision.core.runtime.parallel import run_ordered
 from robustvision.rppg.data.recording import Clip, Recording
@@ -72,8 +73,8 @@ def prepare_clips(
         detector=detector,
         folder=None if cache_dir is None else make_folder(cache_dir),
     )
-    backend: Any = "process" if detector is None else "serial"
-    return run_ordered(job, items, workers=workers, backend=backend, label="preparing clips", quiet=quiet)
+    most = 1 if detector is not None else available_cores() if workers is None else workers
+    return run_ordered(job, items, workers=min(most, len(items)), label="preparing clips", quiet=quiet)
 
 
 def _cached_clip(
