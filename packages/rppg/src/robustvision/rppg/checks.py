@@ -26,7 +26,7 @@ SLOWEST_FPS, USELESS_FPS = 15.0, 8.0
 SMALL_FACE_PX, TINY_FACE_PX = 60, 30
 UNCHANGED = 0.02  # mean change of green; the noise of a camera is 0.3 and more
 USUAL_CHANGE, REPEATED = 0.6, 0.35  # measured over CRF 8 to 23: no false alarm, all repeats up to CRF 14
-LEAST_BITS = {"mjpeg": 0.4, "h264": 0.05, "mpeg4": 0.1, "hevc": 0.03, "vp9": 0.03, "av1": 0.02}  # a pixel
+LEAST_BITS = {"mjpeg": 0.7, "h264": 0.05, "mpeg4": 0.1, "hevc": 0.03, "vp9": 0.03, "av1": 0.02}  # a pixel
 
 
 def check_video(

@@ -94,7 +94,7 @@ def alias_hz(light_hz: float, fps: float) -> float:
     """At which frequency a camera sees a light that flickers faster than it looks.
 
     Example:
-        >>> [round(alias_hz(light, fps), 2) for light, fps in ((100, 30), (120, 29.97), (100, 24.9))]
+        >>> [round(alias_hz(light, fps), 2) for light, fps in ((100, 30.0), (120, 29.97), (100, 24.9))]
         [10.0, 0.12, 0.4]
     """
     return abs(light_hz - round(light_hz / fps) * fps)
