@@ -15,6 +15,9 @@ LEAST_FPS = 15.0
 LEAST_PULSATILITY = -3.2
 """Below this ``log10`` of in-band change over mean colour there is no pulse to see: the picture does not live."""
 
+LEAST_COLOUR = 0.05
+"""Least `colour_share` of a pulse, which has about 0.6."""
+
 _EDGE_HZ = 0.01
 _LOWEST_HZ, _HIGHEST_HZ = 0.45, 4.0  # where a heart rate outside the band is looked for
 _BLUR_HZ = 0.2  # half the width of a peak in 10 s
@@ -88,11 +91,15 @@ def _objections(
         found.append(f"{frames_per_s:.1f} frames a second: a pulse needs at least {LEAST_FPS:g}; use more light")
     if np.ptp(traces, axis=1).max() < 0.5:
         found.append("the film is grey: a pulse is a change of colour; use a colour camera")
+    if traces[:, 2].mean() > traces[:, 0].mean():
+        found.append("the face is bluer than it is red: give frames as RGB, not BGR, or use whiter light")
     if not np.isfinite(rate) or signals.pulsatility < LEAST_PULSATILITY:
         found.append("the skin's colour does not change: this is a photo, a frozen camera, or no skin")
     elif is_outside_band(traces[:, 1], fs, rate):
         low, high = (60 * edge for edge in LIVE.band_hz)
         found.append(f"the strongest beat lies at the edge of {low:.0f} to {high:.0f} bpm or outside")
+    elif colour_share(traces, fs, rate) < LEAST_COLOUR:
+        found.append("red and green change alike at that rate: it is the light or a movement, not blood")
     if probability < threshold:
         causes = [
             cause
@@ -137,3 +144,28 @@ def is_outside_band(green: Float64, fs: float, rate_bpm: float) -> bool:
     slow_hz = at_hz[peak]
     is_harmonic = min(abs(rate_hz - k * slow_hz) for k in (2, 3)) < _BLUR_HZ / 3
     return bool(is_harmonic or rate_hz - slow_hz < _BLUR_HZ)
+
+
+def colour_share(traces: Float64, fs: float, rate_bpm: float) -> float:
+    """Return how much of the change at a heart rate is one of colour: ``|G - R| / |G|`` of the relative amplitudes.
+
+    Blood takes more green than red. A flickering lamp, a camera that sets its exposure, and a step that shades the face
+    change both alike; a projection such as POS removes that but for a rest, which is as regular as a pulse.
+
+    Args:
+        traces: [T, 3] mean colours.
+        fs: Samples a second.
+        rate_bpm: Where to look.
+
+    Example:
+        >>> t = np.arange(300) / 30
+        >>> lamp = 1 + 0.01 * np.sin(2 * np.pi * 1.2 * t)[:, None] * np.array([1.0, 1.0, 1.0])
+        >>> blood = 1 + 0.01 * np.sin(2 * np.pi * 1.2 * t)[:, None] * np.array([0.33, 0.77, 0.53])
+        >>> [round(colour_share(100 * change, 30, 72), 2) for change in (lamp, blood)]
+        [0.0, 0.57]
+    """
+    relative = LIVE.clean((traces / np.maximum(traces.mean(axis=0), 1e-9)).T[:2], fs)
+    turning = np.hanning(len(traces)) * np.exp(-2j * np.pi * rate_bpm / 60 * np.arange(len(traces)) / fs)
+    red, green = relative @ turning
+    share = abs(green - red) / abs(green)
+    return float(share) if np.isfinite(share) else 0.0

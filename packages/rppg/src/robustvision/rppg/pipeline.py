@@ -33,6 +33,7 @@ SHIPPED_MODEL = "rppg_small"
 
 KEEP_S = 60.0
 WARM_UP_S = 5.0
+LEAST_GRID_HZ = 10.0
 _FRAME_TIMES = 300
 
 Float64 = npt.NDArray[np.float64]
@@ -123,6 +124,8 @@ class PulseEstimator:
             self._open_source: Any = lambda: ClassicalWave(str(model), self.preprocessing.fs)
         else:
             self._open_model(Path(model), graph, preprocessing, providers, threads)
+        if self.preprocessing.fs < LEAST_GRID_HZ:
+            raise InputError(f"the grid has {self.preprocessing.fs:g} Hz: at least {LEAST_GRID_HZ:g} are needed")
         self.confidence = confidence or self.confidence
         self._second_method = "chrom" if model == "pos" else "pos"
         self._keep = round(KEEP_S * self.preprocessing.fs)
