@@ -14,7 +14,7 @@ Array = npt.NDArray[np.float32]
 Frames = npt.NDArray[np.uint8]
 
 NATIVE_PX = 480
-"""Side of the frame of the camera that is simulated; a rendered pixel gathers the light of all of its that it covers."""
+"""Side of the frame of the camera that is simulated; a rendered pixel gathers the light of all those it covers."""
 
 _LEVELS = 1 << 14
 _CODEC_SCALE = 2  # blocks of 8 pixels lie on a face as on one of twice the rendered size

@@ -1,4 +1,4 @@
-"""The face on the chart of the head: colour, pulsatility, surface normals and gloss. Drawn with soft shapes, no pictures.
+"""The face on the chart of the head: colour, pulsatility, surface normals and gloss. Soft shapes, no pictures.
 
 The chart is the stereographic projection s = n_x / (1 + n_z), t = n_y / (1 + n_z) of the direction n in which a point
 lies from the head's centre (x right, y down, z out of the face): it keeps angles and covers the front and the sides.
@@ -122,7 +122,7 @@ def sample_chart(chart: Array, s: Array, t: Array) -> Array:
     )
 
 
-def _step(x: Array, low: float, high: float) -> Array:
+def _step(x: npt.NDArray[np.floating], low: float, high: float) -> Array:
     u = np.clip((x - low) / (high - low), 0, 1)
     return np.asarray(u * u * (3 - 2 * u), np.float32)
 
@@ -211,7 +211,11 @@ def _paint_brow(colour: Array, look: _Look, side: int) -> None:
     u = (_S - side * look.eye_s) / (1.35 * look.eye_width)
     middle = look.eye_t - look.brow_gap + 0.022 * u**2 - 0.012 * side * u
     across = 1 - _step(abs(u), 0.8, 1.1)
-    _lay(colour, 0.85 * across * (1 - _step(abs(_T - middle) / look.brow_thickness, 0.6, 1.3)), 0.7 * look.hair)
+    _lay(
+        colour,
+        0.85 * across * (1 - _step(abs(_T - middle) / look.brow_thickness, 0.6, 1.3)),
+        0.7 * look.hair,
+    )
 
 
 def _paint_hair(colour: Array, look: _Look) -> None:

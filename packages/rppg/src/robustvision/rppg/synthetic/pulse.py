@@ -1,4 +1,4 @@
-"""The heart: when it beats, and the wave that a beat sends through the skin. The ground truth of every rendered film."""
+"""The heart: when it beats, and the wave that a beat sends through the skin. The ground truth of all films."""
 
 from __future__ import annotations
 
@@ -68,7 +68,9 @@ class Pulse:
         Returns:
             [...] float64.
         """
-        return np.asarray(np.interp(time_s, self.beats_s, np.arange(len(self.beats_s))), np.float64)
+        return np.asarray(
+            np.interp(np.asarray(time_s, np.float64), self.beats_s, np.arange(len(self.beats_s))), np.float64
+        )
 
     def wave(self, time_s: npt.ArrayLike) -> Floats:
         """The waveform p(t): blood volume, upstroke positive, mean 0 over a beat, 2 from trough to peak.

@@ -1,8 +1,8 @@
 """Are the rendered films like real ones, as far as methods without training can tell? Measured, and judged by rules.
 
-The rules stand in `judge`: on still light skin the classical methods come to what the label itself allows, they get worse
-in the order that the literature reports, and there is nothing to be found in a photo. That is necessary for a credible
-generator and by far not sufficient: no real film was compared.
+The rules stand in `judge`: on still light skin the classical methods come to what the label itself allows, they get
+worse in the order that the literature reports, and there is nothing to be found in a photo. That is necessary for a
+credible generator and by far not sufficient: no real film was compared.
 """
 
 from __future__ import annotations

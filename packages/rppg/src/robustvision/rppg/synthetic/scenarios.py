@@ -1,7 +1,7 @@
 """What happens in a film: every amplitude of the generator, as a range from which each film draws its own.
 
-All of them are design choices, tuned only by what `realism` shows: classical methods must find the pulse where they find
-it in real films, and lose it in the same order.
+All of them are design choices, tuned only by what `realism` shows: classical methods must find the pulse where they
+find it in real films, and lose it in the same order.
 """
 
 from __future__ import annotations

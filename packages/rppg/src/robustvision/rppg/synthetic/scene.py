@@ -1,13 +1,13 @@
 """A film: a head with a beating heart before a background, under lamps, through a camera. Rendered in blocks of frames.
 
-The light that a pixel returns is ``I(t) E(x) [gloss + albedo shade (1 - A p(t - tau) m u / u_G)]``: the dichromatic model.
-Lamps and field E stand still while the textured head moves under them, so that motion is no mere change of brightness.
+The light that a pixel returns is ``I(t) E(x) [gloss + albedo shade (1 - A p(t - tau) m u / u_G)]``, the dichromatic
+model. Lamps and field E stand still while the textured head moves under them: motion is no mere change of brightness.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +33,7 @@ _METER_PX = 24
 _DELAY_S = 0.030  # from the top of the head to the chin
 _BACKGROUND_PX = 96
 _GLOSS = 0.2
+_NO_CAMERA = Camera(exposure=1, gain=1, full_well_e=0, read_noise_e=0, jpeg=0)  # until the light is metered
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,22 +91,19 @@ class Scene:
         sdnn_s = rng.uniform(*scenario.sdnn_s) * 60 / heart_rate_bpm
         reflected = rng.uniform(*scenario.reflected)
         pulse = Pulse.sample(rng, heart_rate_bpm, time_s[-1] + 1, sdnn_s=sdnn_s, reflected=reflected)
-        amplitude = skin_amplitude(skin_type) * rng.uniform(*scenario.perfusion)
-        background = _background(rng)
-        rest = cls(
-            time_s,
-            pulse if scenario.has_pulse else None,
-            amplitude,
-            face,
-            place,
-            motion,
-            light,
-            Camera(1, 1, 0, 0, 0),
-            background,
-            (*key, 1),
+        scene = cls(
+            time_s=time_s,
+            pulse=pulse if scenario.has_pulse else None,
+            amplitude=skin_amplitude(skin_type) * rng.uniform(*scenario.perfusion),
+            face=face,
+            place=place,
+            motion=motion,
+            light=light,
+            camera=_NO_CAMERA,
+            background=_background(rng),
+            noise_key=(*key, 1),
         )
-        camera = Camera.sample(rng, scenario, _metered(rest))
-        return cls(time_s, rest.pulse, amplitude, face, place, motion, light, camera, background, rest.noise_key)
+        return replace(scene, camera=Camera.sample(rng, scenario, _metered(scene)))
 
     @property
     def boxes(self) -> Floats:
@@ -237,7 +235,7 @@ def _softened(face: Face, pixel: float) -> Face:
         np.asarray(cv2.GaussianBlur(chart, (0, 0), sigma), np.float32)
         for chart in (face.colour, face.colour_closed, face.surface)
     )
-    return Face(face.axes, colour, closed, surface, face.mouth_t, face.skin, face.cloth)
+    return replace(face, colour=colour, colour_closed=closed, surface=surface)
 
 
 def _background(rng: np.random.Generator) -> Array:

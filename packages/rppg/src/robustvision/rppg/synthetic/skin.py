@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 PULSATILITY_RGB = (0.33, 0.77, 0.53)
-"""Relative strength of the pulse in the three channels, the blood-volume signature of PBV (de Haan and van Leest 2014)."""
+"""Relative strength of the pulse in the three channels, the signature of PBV (de Haan and van Leest 2014)."""
 
 SKIN_TYPES = (1, 2, 3, 4, 5, 6)
 

@@ -1,4 +1,4 @@
-"""Rendered recordings: how many, of whom, in which scenarios. They come one by one as films, or all at once as clips."""
+"""Rendered recordings: how many, of whom, in which scenarios. One by one as films, or all at once as clips."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from robustvision.rppg.synthetic.scene import Scene
 from robustvision.rppg.synthetic.skin import SKIN_TYPES
 from robustvision.rppg.tracking import BoxTracker
 
-GENERATOR_VERSION = 2
+GENERATOR_VERSION = 3
 """Raised whenever the same parameters give other films."""
 
 _STREAMS = {"train": 21, "validation": 22, "test": 23}  # nobody of one split is in another

@@ -1,4 +1,4 @@
-"""Rendered recordings on disk in the layouts of PURE, UBFC-rPPG and MMPD, so that the readers of real data read them."""
+"""Rendered recordings on disk in the layouts of PURE, UBFC-rPPG and MMPD, which the readers of real data read."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ _MOTION = {"rotate": "Rotation", "talk": "Talking", "walk": "Walking"}
 
 
 def synthesize(
-    recordings: SyntheticPulse,
     out: str | Path,
+    recordings: SyntheticPulse,
     *,
     layout: str = "ubfc",
     workers: int | None = None,
@@ -42,8 +42,8 @@ def synthesize(
     Beside the layout's own files lies ``synthetic.json``, the parameters.
 
     Args:
-        recordings: What to write; frames of 128 pixels or more, so that detectors find the faces.
         out: The folder to write; it must not exist, be empty, or be such a tree, which is then replaced.
+        recordings: What to write; frames of 128 pixels or more, so that detectors find the faces.
         layout: "pure" (PNG and JSON), "ubfc" (raw AVI and text), or "mmpd" (MAT files).
         workers: Processes that render; as many as there are processors where None.
         quiet: No progress.
