@@ -7,6 +7,7 @@ import pytest
 import scipy.signal
 
 from robustvision.core.errors import InputError
+from robustvision.rppg.metrics import snr_db
 from robustvision.rppg.protocol import (
     PAPER2023,
     PROTOCOLS,
@@ -168,6 +169,17 @@ class TestOptions:
             for refine in (False, True)
         }
         assert max(errors[True]) < 1 < 1.7 < max(errors[False])
+
+    def test_refined_reading_measures_the_noise_on_the_same_spectrum(self):
+        refined = replace(PAPER2023, refine=True)
+        prediction, label = pulse(80, 10, noise=2), pulse(80, 10)
+        [reading] = refined.read(prediction, label, FS)
+        cleaned = refined.clean(prediction, FS)
+        expected, coarse = (
+            float(snr_db(cleaned, reading.label_bpm, FS, (0.75, 2.5), refine=refine)) for refine in (True, False)
+        )
+        assert reading.snr_db == pytest.approx(expected)
+        assert abs(expected - coarse) > 0.1
 
     def test_a_fixed_lambda_eats_the_pulse_at_60_fps_and_a_scaled_one_does_not(self):
         wave = np.sin(2 * np.pi * 57 / 60 * np.arange(3600) / 60)

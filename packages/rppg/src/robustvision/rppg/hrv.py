@@ -102,7 +102,8 @@ def beat_times(bvp: npt.ArrayLike, fs: float) -> Float64:
     """Place the beats of a waveform at its systolic peaks, between the samples.
 
     The waveform is filtered to 0.5..4 Hz (order 2, both ways); peaks lie at least 0.6 of the dominant period apart,
-    which leaves out the dicrotic wave; the vertex of the parabola through a peak and its neighbours is the beat.
+    which leaves out the dicrotic wave (unless it comes so late and strong that the double rate dominates); the vertex
+    of the parabola through a peak and its neighbours is the beat.
 
     Args:
         bvp: ``[T]``, finite, pulse upstroke positive.
