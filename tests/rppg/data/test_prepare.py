@@ -132,6 +132,18 @@ def test_a_film_that_ends_early():
         prepare_clips([], SMALL, quiet=True)
 
 
+def test_processes_give_the_same_clips_in_order():
+    recordings = [film(np.arange(60) / 30, bpm, name=f"film {bpm}") for bpm in (60.0, 90.0, 120.0)]
+    here = prepare_clips(recordings, SMALL, workers=1, quiet=True)
+    there = prepare_clips(SyntheticPulse(2, seconds=1, size_px=32), SMALL, workers=2, quiet=True)
+    alone = prepare_clips(SyntheticPulse(2, seconds=1, size_px=32), SMALL, workers=1, quiet=True)
+    assert [clip.name for clip in here] == ["film 60.0", "film 90.0", "film 120.0"]
+    for first, second in zip(there, alone, strict=True):
+        assert first.name == second.name
+        np.testing.assert_array_equal(first.frames, second.frames)
+        np.testing.assert_array_equal(first.bvp, second.bvp)
+
+
 class TestCache:
     def test_it_is_read_again_and_mended(self, tmp_path, monkeypatch):
         recording = film(np.arange(60) / 30, beats_s=np.array([0.2, 1.0]))

@@ -21,6 +21,7 @@ _MOST_APART_S = 1.0  # between the ends of film and reference
 _FLAT_S = 1.0  # a straight line of this length is no pulse
 _INVERTED = -0.35  # skewness of the slope: 42 real references have 0.47 to 2.11, noise stays within 0.25
 _MOST_LAG_S = 0.5
+_LEAST_S = 5.0  # of film from which a lag is estimated
 
 
 @dataclass(frozen=True)
@@ -167,22 +168,27 @@ def label_lag(clip: Clip) -> LabelLag:
     by some tens to hundreds of milliseconds.
 
     Args:
-        clip: A clip of at least 5 s.
+        clip: The clip; its longest stretch with a face is taken.
 
     Returns:
-        The lag; both values are NaN where frames lack a face, or one of the two is flat.
-
-    Raises:
-        InputError: The clip is too short.
+        The lag; both values are NaN where that stretch is shorter than 5 s, or one of the two is flat in it.
     """
-    if len(clip) < 5 * clip.fs:
-        raise InputError(f"{clip.name} lasts {len(clip) / clip.fs:.1f} s: the lag of a label needs at least 5 s")
-    if not clip.has_face.all() or np.ptp(clip.bvp) == 0 or (np.ptp(clip.traces, axis=0) == 0).all():
+    seen = _longest_with_face(clip)
+    traces, bvp = clip.traces[seen], clip.bvp[seen]
+    if len(bvp) < _LEAST_S * clip.fs or np.ptp(bvp) == 0 or (np.ptp(traces, axis=0) == 0).all():
         return LabelLag(float("nan"), float("nan"))
-    skin, label = (z_score(bandpass(wave, clip.fs, _PULSE_HZ)) for wave in (pos(clip.traces, clip.fs), clip.bvp))
+    skin, label = (z_score(bandpass(wave, clip.fs, _PULSE_HZ)) for wave in (pos(traces, clip.fs), bvp))
     most = int(_MOST_LAG_S * clip.fs)
     middle = skin[most : len(skin) - most]
     shifted = np.lib.stride_tricks.sliding_window_view(label, len(middle))  # row k: the label, k - most frames later
     correlation = z_score(shifted) @ z_score(middle) / len(middle)
     best = int(correlation.argmax())
     return LabelLag((best - most) / clip.fs, float(correlation[best]))
+
+
+def _longest_with_face(clip: Clip) -> slice:
+    edges = np.flatnonzero(np.diff(clip.has_face, prepend=False, append=False)).reshape(-1, 2)
+    if not len(edges):
+        return slice(0, 0)
+    begin, end = edges[np.argmax(edges[:, 1] - edges[:, 0])].tolist()
+    return slice(begin, end)
