@@ -171,9 +171,6 @@ def main() -> None:
     parser.add_argument("--max-minutes", type=float, default=60.0)
     arguments = parser.parse_args()
     begin, cache = time.monotonic(), str(arguments.out / "clips")
-    for seed in (TUNING_SEED, *SEEDS):
-        for part, domain in (("train", SOURCE), ("validation", SOURCE), ("test", TARGET)):
-            films(part, seed, domain).clips(SIZE_PX, cache_dir=cache)
 
     def left() -> float:
         return max(0.0, arguments.max_minutes - (time.monotonic() - begin) / 60)
