@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+LEAST_SCORE = -10.0
+
 
 class AttentionMask(nn.Module):
     r"""Multiply features by a mask drawn from themselves, whose mean over each frame is 1/2.
 
     :math:`m = \sigma(\mathrm{conv}_{1\times 1}(z))`, :math:`m' = \frac{HW}{2}\, m / \sum_{h,w} m`, and z becomes
-    :math:`z \cdot m'`. The sum is positive, since the sigmoid is.
+    :math:`z \cdot m'`. Scores below -10 count as -10, so that the sum is positive in half precision too.
 
     Args:
         channels: C.
@@ -31,7 +33,7 @@ class AttentionMask(nn.Module):
 
     def weights(self, z: Tensor) -> Tensor:
         """Features [B, C, T, H, W] to the mask [B, 1, T, H, W]."""
-        m = self.score(z).sigmoid()
+        m = self.score(z).clamp_min(LEAST_SCORE).sigmoid()
         return 0.5 * m / m.mean(dim=(3, 4), keepdim=True)
 
     def forward(self, z: Tensor) -> Tensor:

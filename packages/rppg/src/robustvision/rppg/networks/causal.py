@@ -59,35 +59,43 @@ class Past:
 
 
 class CausalStep(nn.Module):
-    """A causal network as one step of a stream: one frame and the caches in, one value and the caches out.
+    """A causal network as one step of a stream: one frame and a memory in, one value and the next memory out.
 
-    It holds the network itself, so both share their weights.
+    The memory is all caches of the network in one row a clip, since every further tensor that a stream hands on costs
+    it time. The step holds the network itself, so both share their weights.
 
     Args:
-        network: A causal network: called as ``network(frames, past)``.
+        network: A causal network: called as ``network(frames, past)``. It is put into ``eval()``.
+        size_px: Side of the frames.
+
+    Attributes:
+        memory_size: Numbers in the memory of one clip.
 
     Example:
         >>> from robustvision.rppg.networks import PhysFSUNet
-        >>> step = CausalStep(PhysFSUNet(width=8, causal=True).eval())
-        >>> caches = step.start(batch=1, size_px=16)
-        >>> value, *caches = step(torch.zeros(1, 3, 1, 16, 16), *caches)
-        >>> value.shape
-        torch.Size([1, 1])
+        >>> step = CausalStep(PhysFSUNet(width=8, causal=True).eval(), size_px=16)
+        >>> value, memory = step(torch.zeros(1, 3, 1, 16, 16), step.start(batch=1))
+        >>> value.shape, memory.shape
+        (torch.Size([1, 1]), torch.Size([1, 3344]))
     """
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, size_px: int) -> None:
         super().__init__()
-        self.network = network
-
-    def start(self, batch: int, size_px: int) -> tuple[Tensor, ...]:
-        """The caches before the first frame: zeros."""
+        self.network = network.eval()
         past = Past()
         with torch.no_grad():
-            weight = next(self.network.parameters())
-            self.network(weight.new_zeros(batch, 3, 1, size_px, size_px), past)
-        return tuple(torch.zeros_like(cache, memory_format=torch.contiguous_format) for cache in past.after)
+            network(next(network.parameters()).new_zeros(1, 3, 1, size_px, size_px), past)
+        self._shapes = [cache.shape[1:] for cache in past.after]
+        self._sizes = [shape.numel() for shape in self._shapes]
+        self.memory_size = sum(self._sizes)
 
-    def forward(self, frame: Tensor, *caches: Tensor) -> tuple[Tensor, ...]:
-        """RGB [B, 3, 1, S, S], 0 to 255, and the caches of the frame before; BVP [B, 1] and the caches after."""
-        past = Past(caches)
-        return (self.network(frame, past), *past.after)
+    def start(self, batch: int) -> Tensor:
+        """The memory before the first frame: zeros, [batch, memory_size]."""
+        return next(self.network.parameters()).new_zeros(batch, self.memory_size)
+
+    def forward(self, frame: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
+        """RGB [B, 3, 1, S, S], 0 to 255, and the memory after the frame before; BVP [B, 1] and the next memory."""
+        parts = zip(memory.split(self._sizes, dim=1), self._shapes, strict=True)
+        past = Past(part.reshape(memory.shape[0], *shape) for part, shape in parts)
+        value = self.network(frame, past)
+        return value, torch.cat([cache.flatten(1) for cache in past.after], dim=1)

@@ -214,4 +214,4 @@ def check_frames(frames: Tensor, multiple: int) -> None:
 def as_channels_last(frames: Tensor) -> Tensor:
     """Frames as at least float32, with the colours of a pixel side by side in memory: a CPU filters these faster."""
     frames = frames if frames.dtype == torch.float64 else frames.float()
-    return frames.contiguous(memory_format=torch.channels_last_3d)
+    return frames.permute(0, 2, 3, 4, 1).contiguous().permute(0, 4, 1, 2, 3)

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from robustvision.rppg.networks.difference_fusion import branch, normalised_difference
+from robustvision.rppg.networks.difference_fusion import Branch, normalised_difference
 from robustvision.rppg.networks.phys_fsu_net import T_MULTIPLE, as_channels_last, check_frames
 
 
@@ -31,7 +31,7 @@ class PhysNet(nn.Module):
     def __init__(self, width: int = 64) -> None:
         super().__init__()
         self.encoder = nn.Sequential(
-            branch(width // 4),
+            Branch(width // 4),
             *_filters(width // 4, width // 2, width),
             nn.MaxPool3d(2),
             *_filters(width, width, width),
