@@ -176,7 +176,8 @@ def judge(rows: Sequence[Row], seconds: float) -> list[Finding]:
         seconds: Length of the recordings.
 
     Returns:
-        Each rule with what was found. Comparisons are of means; their standard errors stand in the rows.
+        Each rule with what was found. A rule compares means, so one that holds by less than the standard errors, which
+        are named, says little, and so does one that fails by less.
     """
     by_name = {row.name: row for row in rows}
     error = {name: row.errors_bpm for name, row in by_name.items()}
@@ -188,14 +189,14 @@ def judge(rows: Sequence[Row], seconds: float) -> list[Finding]:
         text = f"green {error[name]['green']:.1f}, worst of the others {worst} {others[worst]:.1f}"
         findings.append(Finding(f"{name}: GREEN is the worst", error[name]["green"] > others[worst], text))
     for harder in ("type VI", "dark, V", "codec", "walk", "talk", "rotate"):
-        findings += [_worse(error, "type III", harder, method) for method in ("pos", "chrom")]
+        findings += [_worse(by_name, "type III", harder, method) for method in ("pos", "chrom")]
     for easier, harder in (
         ("type III", "type V"),
         ("type V", "type VI"),
         ("JPEG 90", "JPEG 60"),
         ("JPEG 60", "JPEG 30"),
     ):
-        findings.append(_worse(error, easier, harder, "pos"))
+        findings.append(_worse(by_name, easier, harder, "pos"))
     for name in ("light", "flicker", "walk", "talk"):
         text = f"pos {error[name]['pos']:.1f}, green {error[name]['green']:.1f}"
         findings.append(Finding(f"{name}: POS beats GREEN", error[name]["pos"] < error[name]["green"], text))
@@ -211,9 +212,11 @@ def _near_floor(error: Mapping[str, float], name: str) -> Finding:
     return Finding(f"{name}, still: POS, CHROM, ICA, LGI and OMIT within 3 bpm of the label's floor", holds, text)
 
 
-def _worse(error: Mapping[str, Mapping[str, float]], easier: str, harder: str, method: str) -> Finding:
-    low, high = error[easier][method], error[harder][method]
-    return Finding(f"{method.upper()}: {harder} is harder than {easier}", high > low, f"{low:.1f} and {high:.1f}")
+def _worse(rows: Mapping[str, Row], easier: str, harder: str, method: str) -> Finding:
+    low, high = (rows[name].errors_bpm[method] for name in (easier, harder))
+    low_se, high_se = (rows[name].standard_errors_bpm[method] for name in (easier, harder))
+    found = f"{low:.1f} +- {low_se:.1f} and {high:.1f} +- {high_se:.1f}"
+    return Finding(f"{method.upper()}: {harder} is harder than {easier}", high > low, found)
 
 
 def _nothing_in_photos(photo: Row, living: Row, seconds: float) -> list[Finding]:

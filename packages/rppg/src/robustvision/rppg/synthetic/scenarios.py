@@ -62,7 +62,7 @@ class Scenario:
     chroma_noise: Range = (0.0001, 0.0005)
     blink_hz: Range = (0.1, 0.4)
     yaw_rad: Range = NONE
-    yaw_hz: Range = (0.12, 0.3)
+    yaw_hz: Range = (0.15, 0.4)
     mouth: Range = NONE
     mouth_hz: Range = (2.0, 4.5)
     gait: Range = NONE
@@ -89,7 +89,7 @@ SCENARIOS: Mapping[str, Scenario] = MappingProxyType(
     {
         "still": Scenario(),
         "talk": Scenario(mouth=(0.02, 0.06), sway=(0.01, 0.03), sway_rad=(0.015, 0.045)),
-        "rotate": Scenario(yaw_rad=(0.25, 0.65), sway_rad=(0.01, 0.03)),
+        "rotate": Scenario(yaw_rad=(0.3, 0.7), sway_rad=(0.01, 0.03)),
         "walk": Scenario(gait=(0.01, 0.06), gait_rad=(0.005, 0.03), gait_light=(0.001, 0.015), sway=(0.01, 0.03)),
         "light": Scenario(drift=(0.03, 0.09), chroma_drift=(0.005, 0.03), exposure_step=(0.05, 0.2)),
         "flicker": Scenario(flicker=(0.01, 0.05)),

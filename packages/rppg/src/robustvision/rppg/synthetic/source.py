@@ -29,7 +29,7 @@ from robustvision.rppg.synthetic.scene import Scene
 from robustvision.rppg.synthetic.skin import SKIN_TYPES
 from robustvision.rppg.tracking import BoxTracker
 
-GENERATOR_VERSION = 3
+GENERATOR_VERSION = 4
 """Raised whenever the same parameters give other films."""
 
 _STREAMS = {"train": 21, "validation": 22, "test": 23}  # nobody of one split is in another
@@ -90,6 +90,8 @@ class SyntheticPulse:
                 f"num_recordings {self.num_recordings}, recordings_per_subject {self.recordings_per_subject}, size_px "
                 f"{self.size_px}: expected at least 1, 1 and 16"
             )
+        if self.jpeg is not None and not 1 <= self.jpeg <= 100:
+            raise InputError(f"jpeg is {self.jpeg}: a quality lies between 1 and 100; None leaves it to the scenario")
         if not 1 <= self.fs <= 240 or not 1 <= self.seconds <= 3600:
             raise InputError(f"{self.seconds} s at {self.fs} Hz: expected 1 to 3600 s at 1 to 240 frames a second")
 
