@@ -29,6 +29,8 @@ from robustvision.rppg.signal import bandpass, detrend, heart_rate_fft, resample
 FILM_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".wmv", ".mpg", ".mpeg", ".ts", ".3gp"})
 PPG_WINDOW_S = 10.0
 PPG_BAND_HZ = (0.6, 3.3)
+LONGEST_PAUSE_S = 0.5  # between two samples of a wave; across a longer one no rate is read
+FLAT = 1e-9
 
 Float64 = npt.NDArray[np.float64]
 
@@ -129,6 +131,8 @@ def _rates_of_wave(times_s: Float64, wave: Float64, name: str) -> tuple[Float64,
         )
     fs = min(fs, 100.0)  # beyond, more samples show no more of 3.3 Hz
     uniform = resample(wave, times_s, fs)
+    place = np.searchsorted(times_s, times_s[0] + np.arange(len(uniform)) / fs).clip(1, len(times_s) - 1)
+    uniform[np.diff(times_s)[place - 1] > LONGEST_PAUSE_S] = np.nan
     length, hop = round(PPG_WINDOW_S * fs), max(round(fs), 1)
     if len(uniform) < max(length, shortest_filtered()):
         raise InputError(
@@ -136,7 +140,8 @@ def _rates_of_wave(times_s: Float64, wave: Float64, name: str) -> tuple[Float64,
         )
     windows = sliding_window_view(uniform, length)[::hop]
     ends_s = times_s[0] + (np.arange(len(windows)) * hop + length - 1) / fs
-    is_whole = np.isfinite(windows).all(axis=1)
+    # NaN is above nothing; a flat window, as of a finger that slipped off, has no rate
+    is_whole = np.ptp(windows, axis=1) > FLAT * np.abs(windows).max(axis=1)
     rates = np.full(len(windows), np.nan)
     if is_whole.any():
         clean = bandpass(detrend(windows[is_whole], scaled_lambda(fs)), fs, PPG_BAND_HZ)
