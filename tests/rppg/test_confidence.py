@@ -83,15 +83,15 @@ def test_no_pulse_has_the_worst_signals_and_none_that_is_not_finite():
 
 
 def test_motion_and_exposure_of_a_crop():
-    before = np.full((4, 4, 3), 100, np.uint8)
+    before = np.full((8, 8, 3), 100, np.uint8)
     crop = before.copy()
-    crop[0] = 255  # a quarter of the pixels: white, and 155 away
-    crop[1] = 0
-    assert picture_quality(crop, None) == (0.0, 0.5)
+    crop[:2] = 0  # a black background above the face, a quarter of the picture
+    crop[2, 2:6] = 255  # a quarter of the middle
+    assert picture_quality(crop, None) == (0.0, 0.25)
     motion, exposure = picture_quality(crop, before)
-    assert motion == pytest.approx((155 + 100) / 4 / crop.mean())
-    assert exposure == 0.5
-    assert picture_quality(before, crop)[0] == pytest.approx((155 + 100) / 4 / 100)
+    assert motion == pytest.approx((16 * 100 + 4 * 155) / 64 / crop.mean())
+    assert exposure == 0.25
+    assert picture_quality(before, crop) == pytest.approx(((16 * 100 + 4 * 155) / 64 / 100, 0.0))
 
 
 def readings(count: int = 400) -> tuple[np.ndarray, np.ndarray]:

@@ -44,7 +44,8 @@ class Signals:
         pulsatility: Size of the green channel's in-band change, ``log10`` of its share of the mean, -5 to -1. A pulse
             has about -3; a photo has the camera's noise, and less.
         motion: Mean change of the crop's pixels from sample to sample, relative to their mean, 0 to 1.
-        exposure: Share of pixels that are nearly white or nearly black, averaged over the samples, 0 to 1.
+        exposure: Share of values in the middle of the crop that are nearly white or nearly black, averaged over the
+            samples, 0 to 1.
         lost: Share of samples without a face.
     """
 
@@ -136,11 +137,13 @@ def picture_quality(crop: npt.NDArray[np.uint8], before: npt.NDArray[np.uint8] |
         crop: uint8 [S, S, 3].
         before: The crop of the sample before; None where there was none.
     """
-    low, high = np.count_nonzero(crop < _DARK), np.count_nonzero(crop > _SATURATED)
+    rows, columns = crop.shape[0] // 4, crop.shape[1] // 4
+    middle = crop[rows:-rows, columns:-columns]  # the face: a black background is no fault
+    exposure = (np.count_nonzero(middle < _DARK) + np.count_nonzero(middle > _SATURATED)) / middle.size
     if before is None:
-        return 0.0, (low + high) / crop.size
+        return 0.0, exposure
     change = np.abs(np.subtract(crop, before, dtype=np.int16)).mean()
-    return float(change / max(crop.mean(), 1.0)), (low + high) / crop.size
+    return float(change / max(crop.mean(), 1.0)), exposure
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,11 @@ LEAST_FPS = 15.0
 LEAST_PULSATILITY = -3.2
 """Below this ``log10`` of in-band change over mean colour there is no pulse to see: the picture does not live."""
 
-LEAST_COLOUR = 0.05
-"""Least `colour_share` of a pulse, which has about 0.6."""
+LEAST_COLOUR, LEAST_COLOUR_SHARE = 2e-4, 0.05
+"""Least `colour_change` of a pulse: 5e-4 on the darkest skin, and a share of about 0.6; noise has less than 1.3e-4."""
+
+MOST_EXPOSURE = 0.5
+"""Above this share of white and black, what is left of the face is chance."""
 
 _EDGE_HZ = 0.01
 _LOWEST_HZ, _HIGHEST_HZ = 0.45, 4.0  # where a heart rate outside the band is looked for
@@ -93,18 +96,22 @@ def _objections(
         found.append("the film is grey: a pulse is a change of colour; use a colour camera")
     if traces[:, 2].mean() > traces[:, 0].mean():
         found.append("the face is bluer than it is red: give frames as RGB, not BGR, or use whiter light")
+    if signals.exposure > MOST_EXPOSURE:
+        found.append("most of the face is nearly white or nearly black: change the light or the exposure")
     if not np.isfinite(rate) or signals.pulsatility < LEAST_PULSATILITY:
         found.append("the skin's colour does not change: this is a photo, a frozen camera, or no skin")
     elif is_outside_band(traces[:, 1], fs, rate):
         low, high = (60 * edge for edge in LIVE.band_hz)
         found.append(f"the strongest beat lies at the edge of {low:.0f} to {high:.0f} bpm or outside")
-    elif colour_share(traces, fs, rate) < LEAST_COLOUR:
-        found.append("red and green change alike at that rate: it is the light or a movement, not blood")
+    else:
+        amplitude, share = colour_change(traces, fs, rate)
+        if amplitude < LEAST_COLOUR or share < LEAST_COLOUR_SHARE:
+            found.append("red and green change alike at that rate: it is light, movement or noise, not blood")
     if probability < threshold:
         causes = [
             cause
             for is_so, cause in (
-                (signals.exposure > _HARDLY, "much of the face is nearly white or nearly black: change the light"),
+                (signals.exposure > _HARDLY, "much of the face is nearly white or nearly black"),
                 (signals.lost > _HARDLY, "the face is often lost: face the camera"),
                 (signals.motion > 0.05, "the face moves: hold still"),
                 (signals.agreement < 0.5, "two methods read different heart rates"),
@@ -146,8 +153,8 @@ def is_outside_band(green: Float64, fs: float, rate_bpm: float) -> bool:
     return bool(is_harmonic or rate_hz - slow_hz < _BLUR_HZ)
 
 
-def colour_share(traces: Float64, fs: float, rate_bpm: float) -> float:
-    """Return how much of the change at a heart rate is one of colour: ``|G - R| / |G|`` of the relative amplitudes.
+def colour_change(traces: Float64, fs: float, rate_bpm: float) -> tuple[float, float]:
+    """Return how much the colour changes at a heart rate: ``|G - R|`` of the relative amplitudes, and its share of |G|.
 
     Blood takes more green than red. A flickering lamp, a camera that sets its exposure, and a step that shades the face
     change both alike; a projection such as POS removes that but for a rest, which is as regular as a pulse.
@@ -161,11 +168,11 @@ def colour_share(traces: Float64, fs: float, rate_bpm: float) -> float:
         >>> t = np.arange(300) / 30
         >>> lamp = 1 + 0.01 * np.sin(2 * np.pi * 1.2 * t)[:, None] * np.array([1.0, 1.0, 1.0])
         >>> blood = 1 + 0.01 * np.sin(2 * np.pi * 1.2 * t)[:, None] * np.array([0.33, 0.77, 0.53])
-        >>> [round(colour_share(100 * change, 30, 72), 2) for change in (lamp, blood)]
+        >>> [round(colour_change(100 * change, 30, 72)[1], 2) for change in (lamp, blood)]
         [0.0, 0.57]
     """
     relative = LIVE.clean((traces / np.maximum(traces.mean(axis=0), 1e-9)).T[:2], fs)
-    turning = np.hanning(len(traces)) * np.exp(-2j * np.pi * rate_bpm / 60 * np.arange(len(traces)) / fs)
-    red, green = relative @ turning
-    share = abs(green - red) / abs(green)
-    return float(share) if np.isfinite(share) else 0.0
+    window = np.hanning(len(traces))
+    turning = window * np.exp(-2j * np.pi * rate_bpm / 60 * np.arange(len(traces)) / fs)
+    red, green = np.nan_to_num(2 * relative @ turning / window.sum())
+    return float(abs(green - red)), float(abs(green - red) / max(abs(green), 1e-12))
