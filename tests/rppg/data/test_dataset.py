@@ -224,6 +224,7 @@ def test_fingerprint(make_clip):
         PulseDataset([replace(clips[0], frames=other)], 160),
         PulseDataset([replace(clips[0], bvp=-clips[0].bvp)], 160),
         PulseDataset([replace(clips[0], beats_s=None)], 160),
+        PulseDataset([replace(clips[0], has_face=np.arange(400) != 200)], 160),
         PulseDataset(clips, 120),
     ):
         assert changed.fingerprint() != first
