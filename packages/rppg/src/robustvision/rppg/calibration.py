@@ -1,4 +1,4 @@
-"""Fits the confidence of an exported model on validation clips: which of its readings were right, and how they looked."""
+"""Fits the confidence of an exported model on validation clips: which readings were right, and how they looked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``robustvision-rppg evaluate``: a model beside POS and CHROM on a data set, on rendered films, or on own recordings."""
+"""``robustvision-rppg evaluate``: a model beside POS and CHROM on a data set, rendered films, or own recordings."""
 
 from __future__ import annotations
 

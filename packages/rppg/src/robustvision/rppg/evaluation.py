@@ -102,7 +102,8 @@ class PulseEvaluation:
         groups: dict[str, list[int]] = {}
         for place, clip in enumerate(self.clips):
             if by and by not in clip.conditions:
-                raise InputError(f"{clip.name} does not say its {by}; it says {', '.join(clip.conditions) or 'nothing'}")
+                known = ", ".join(clip.conditions) or "nothing"
+                raise InputError(f"{clip.name} does not say its {by}; it says {known}")
             groups.setdefault(str(clip.conditions[by]) if by else "all", []).append(place)
         rows = []
         for name, readings in self.readings.items():
@@ -151,7 +152,8 @@ def evaluate_clips(
         InputError: There is no clip, or they differ in frame rate.
     """
     if not clips or len({clip.fs for clip in clips}) > 1:
-        raise InputError(f"{len(clips)} clips of {len({clip.fs for clip in clips})} frame rates: give clips of one rate")
+        rates = sorted({clip.fs for clip in clips})
+        raise InputError(f"{len(clips)} clips with frame rates {rates}: give clips of one rate")
     waves: dict[str, list[Float64]] = {name: [] for name in predictors}
     for clip in track(clips, "reading pulses", quiet=quiet):
         for name, predict in predictors.items():

@@ -46,7 +46,7 @@ def load_pulse_recipe(
     """
     config = load_recipe(recipe, PACKAGE, cfg_options)
     if (data is None) != (kind is None) or (data is None and split is not None):
-        raise InputError("--data, --kind and --split belong together: folder, layout (pure, ubfc, mmpd or scamps), split")
+        raise InputError("--data needs --kind, its layout (pure, ubfc, mmpd or scamps); --kind and --split need --data")
     if data is None:
         return config
     if not data.is_dir():
