@@ -193,7 +193,7 @@ def test_what_the_generator_writes_comes_back(tmp_path, layout, reader):
     if layout == "ubfc":
         pytest.importorskip("av")
     films = SyntheticPulse(2, seconds=3, size_px=32, seed=5)
-    synthesize(films, tmp_path / "tree", layout=layout, quiet=True)
+    synthesize(tmp_path / "tree", films, layout=layout, quiet=True)
     read = reader(tmp_path / "tree")
     assert len({recording.subject for recording in read}) == 2
     for original, recording in zip(films, read, strict=True):
