@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from robustvision.core.errors import InputError, ModelError
+from robustvision.core.runtime.opencv import cv2
 from robustvision.rppg.metrics import snr_db
 from robustvision.rppg.protocol import Protocol
 from robustvision.rppg.signal import z_score
@@ -142,8 +143,7 @@ def picture_quality(crop: npt.NDArray[np.uint8], before: npt.NDArray[np.uint8] |
     exposure = (np.count_nonzero(middle < _DARK) + np.count_nonzero(middle > _SATURATED)) / middle.size
     if before is None:
         return 0.0, exposure
-    change = np.abs(np.subtract(crop, before, dtype=np.int16)).mean()
-    return float(change / max(crop.mean(), 1.0)), exposure
+    return cv2.norm(crop, before, cv2.NORM_L1) / max(cv2.norm(crop, cv2.NORM_L1), float(crop.size)), exposure
 
 
 @dataclass(frozen=True)

@@ -142,6 +142,9 @@ def _given_box(box_xywh: npt.ArrayLike | None) -> Float64 | None:
 
 def _overlap(a: Float64, b: Float64) -> float:
     """Intersection over union."""
-    sides = np.minimum(a[:2] + a[2:], b[:2] + b[2:]) - np.maximum(a[:2], b[:2])
-    shared = float(np.clip(sides, 0, None).prod())
-    return shared / float(a[2:].prod() + b[2:].prod() - shared)
+    left, top, width, height = a.tolist()  # plain numbers: this runs at every frame
+    other_left, other_top, other_width, other_height = b.tolist()
+    shared_width = min(left + width, other_left + other_width) - max(left, other_left)
+    shared_height = min(top + height, other_top + other_height) - max(top, other_top)
+    shared = max(shared_width, 0.0) * max(shared_height, 0.0)
+    return float(shared / (width * height + other_width * other_height - shared))
