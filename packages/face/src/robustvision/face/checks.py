@@ -9,10 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from robustvision.core.errors import InputError
+from robustvision.core.findings import Finding
 from robustvision.core.runtime.faces import Face, FaceDetector
 from robustvision.core.runtime.images import IMAGE_SUFFIXES, read_image
 from robustvision.face.alignment import align_face, inspect_landmarks
-from robustvision.face.data.check import Finding, check
+from robustvision.face.data.check import check
 
 BLURRED = 20.0  # variance of the Laplacian of a 112 px crop; sharp photos have hundreds
 DARK, BRIGHT = 35.0, 225.0

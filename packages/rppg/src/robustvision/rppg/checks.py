@@ -7,6 +7,7 @@ check is a function from what was measured to findings. The limits are this proj
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +15,10 @@ import numpy.typing as npt
 from numpy.lib.stride_tricks import sliding_window_view
 
 from robustvision.core.errors import InputError, MissingExtraError
+from robustvision.core.findings import Finding, Level
 from robustvision.core.runtime.faces import FaceDetector
 from robustvision.rppg.film import GAP, LOOK_EVERY_S, Film, measure_film
 from robustvision.rppg.film_format import FilmFormat, read_format
-from robustvision.rppg.finding import Finding, Findings, Level
 from robustvision.rppg.light_checks import check_colour, check_exposure, check_flicker, check_jumps_of_light
 from robustvision.rppg.tracking import Detector
 
@@ -91,7 +92,7 @@ def check_film(film: Film, film_format: FilmFormat | None = None) -> list[Findin
     return findings
 
 
-def _check_length(film: Film) -> Findings:
+def _check_length(film: Film) -> Iterator[Finding]:
     if film.broke_off is not None:
         yield Finding("error", film.name, f"reading broke off: {film.broke_off}", "copy or convert the film again")
     if film.duration_s < SHORTEST_S:
@@ -99,7 +100,7 @@ def _check_length(film: Film) -> Findings:
         yield Finding("error", film.name, what, "record at least 10 s, better 30 s")
 
 
-def _check_steps(film: Film) -> Findings:
+def _check_steps(film: Film) -> Iterator[Finding]:
     """Frame rate, missing frames, jitter."""
     steps_s, fps = film.steps_s, film.fps
     if fps < SLOWEST_FPS:
@@ -120,7 +121,7 @@ def _check_steps(film: Film) -> Findings:
         yield Finding("warning", film.name, what, "fix the exposure time and the frame rate of the camera")
 
 
-def _check_clock(film: Film, film_format: FilmFormat | None) -> Findings:
+def _check_clock(film: Film, film_format: FilmFormat | None) -> Iterator[Finding]:
     """Whether the times can be right."""
     seconds = film.duration_s
     real_fps, stated = (len(film.times_s) - 1) / seconds, film.fps_stated
@@ -146,7 +147,7 @@ def _check_clock(film: Film, film_format: FilmFormat | None) -> Findings:
     yield Finding("warning", film.name, what, advice)
 
 
-def _check_change(film: Film) -> Findings:
+def _check_change(film: Film) -> Iterator[Finding]:
     """A photo, or frames that came twice."""
     unchanged = film.change <= UNCHANGED
     if unchanged.mean() > 0.95:
@@ -172,7 +173,7 @@ def _repeats(change: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
     return change < REPEATED * np.minimum(largest[:-3], largest[3:])
 
 
-def _check_faces(film: Film) -> Findings:
+def _check_faces(film: Film) -> Iterator[Finding]:
     faces = film.faces
     if faces is None:
         return
@@ -206,7 +207,7 @@ def _check_faces(film: Film) -> Findings:
         yield Finding("warning", film.name, what, "sit still; if it is another person's face, film one person")
 
 
-def _check_format(film: Film, film_format: FilmFormat) -> Findings:
+def _check_format(film: Film, film_format: FilmFormat) -> Iterator[Finding]:
     bits_per_s, least = film_format.bits_per_s, LEAST_BITS.get(film_format.codec)
     if bits_per_s is not None and least is not None:
         bits = bits_per_s / (film.size_px[0] * film.size_px[1] * film.fps)

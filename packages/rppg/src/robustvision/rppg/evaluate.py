@@ -66,19 +66,18 @@ def evaluate_data(
         raise InputError(f"there is no protocol {protocol!r}: choose from {', '.join(PROTOCOLS)}")
     if (data is None) != (kind is None):
         raise InputError("--data and --kind belong together: the folder, and its layout (pure, ubfc, mmpd or scamps)")
-    predictors, hashes, settings = {}, {}, Preprocessing()
-    if model in METHODS:
-        predictors[model] = classical_predictor(model)
+    settings, hashes = Preprocessing(), {}
+    if model is not None and model in METHODS:
+        first, predictors = model, {model: classical_predictor(model)}
     else:
         opened = open_model(shipped_model() if model is None else Path(model), task=TASK)
         settings = read_preprocessing(opened.manifest.preprocessing, str(opened.path))
-        predictors[opened.manifest.name] = model_predictor(opened)
-        hashes[opened.manifest.name] = opened.sha256
+        first, predictors = opened.manifest.name, {opened.manifest.name: model_predictor(opened)}
+        hashes[first] = opened.sha256
     make_folder(work_dir)
     clips, origin = _clips(data, kind, settings, seed, quiet)
     predictors |= {name: classical_predictor(name) for name in BESIDE}
     evaluation = evaluate_clips(predictors, clips, PROTOCOLS[protocol], hashes=hashes, quiet=quiet)
-    first = next(iter(predictors))
     result: dict[str, Any] = {"data": origin, "model": first, **({"sha256": hashes[first]} if hashes else {})}
     result["table"] = evaluation.rows()
     result |= {

@@ -164,8 +164,9 @@ def evaluate_clips(
         )
         for name, each in waves.items()
     }
+    known = hashes or {}
     stamps = {
-        name: {"version": version("robustvision-rppg")} | ({"sha256": hashes[name]} if name in (hashes or {}) else {})
+        name: {"version": version("robustvision-rppg")} | ({"sha256": known[name]} if name in known else {})
         for name in predictors
     }
     return PulseEvaluation(

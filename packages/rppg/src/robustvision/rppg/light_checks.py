@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import numpy.typing as npt
 from numpy.lib.stride_tricks import sliding_window_view
 
+from robustvision.core.findings import Finding, Level
 from robustvision.rppg.film import Film
-from robustvision.rppg.finding import Finding, Findings, Level
 from robustvision.rppg.signal import detrend, resample, scaled_lambda
 
 PULSE_BAND_HZ = (0.6, 3.3)
@@ -21,7 +23,7 @@ SHORTEST_SPECTRUM_S = 5.0
 Float64 = npt.NDArray[np.float64]
 
 
-def check_exposure(film: Film) -> Findings:
+def check_exposure(film: Film) -> Iterator[Finding]:
     whose = "face" if film.faces is not None and film.faces.counts.any() else "middle of the picture"
     saturated = float(np.median(film.saturated))
     if saturated > 0.05:
@@ -35,7 +37,7 @@ def check_exposure(film: Film) -> Findings:
         yield Finding(level, film.name, what, "light the face from the front, by day or with a steady lamp")
 
 
-def check_colour(film: Film) -> Findings:
+def check_colour(film: Film) -> Iterator[Finding]:
     if float(np.median(film.middle.max(axis=1))) < BLACK:
         return  # the dark hides all colour, and is told
     if float(np.median(film.colourfulness)) < GREY:
@@ -48,7 +50,7 @@ def check_colour(film: Film) -> Findings:
             yield Finding("warning", film.name, what, "red and blue may be swapped; or use white light")
 
 
-def check_jumps_of_light(film: Film) -> Findings:
+def check_jumps_of_light(film: Film) -> Iterator[Finding]:
     """Steps that the background and the middle share: the camera made them, or a lamp."""
     background, middle = (np.log(np.maximum(colours, 1.0)) for colours in (film.background, film.middle))
     gains = [colours.mean(axis=1) for colours in (background, middle)]
@@ -100,7 +102,7 @@ def alias_hz(light_hz: float, fps: float) -> float:
     return abs(light_hz - round(light_hz / fps) * fps)
 
 
-def check_flicker(film: Film) -> Findings:
+def check_flicker(film: Film) -> Iterator[Finding]:
     low, high = PULSE_BAND_HZ
     fps, seen_hz = film.fps, None
     if (seen := _background_peak(film)) is not None:

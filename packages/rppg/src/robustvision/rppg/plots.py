@@ -63,7 +63,8 @@ def rate_figure(results: Sequence[PulseResult], reference: tuple[npt.ArrayLike, 
     for state, colour in STATE_COLOURS.items():
         found = [(one.time_s, one.raw_bpm) for one in results if one.state == state and one.raw_bpm is not None]
         if found:
-            axes.scatter(*np.array(found).T, s=14, color=colour, label=f"read, {state.replace('_', ' ')}")
+            times_s, rates = np.array(found, np.float64).T
+            axes.scatter(times_s, rates, s=14, color=colour, label=f"read, {state.replace('_', ' ')}")
     for one in results:
         if one.raw_bpm is None:
             axes.axvspan(one.time_s - 1, one.time_s, color=STATE_COLOURS[one.state], alpha=0.15, lw=0)

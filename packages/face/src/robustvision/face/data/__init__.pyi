@@ -1,6 +1,5 @@
 from .build import files_dataset as files_dataset
 from .build import synthetic_dataset as synthetic_dataset
-from .check import Finding as Finding
 from .check import check as check
 from .dataset import FaceDataset as FaceDataset
 from .files import FaceFiles as FaceFiles

@@ -8,9 +8,9 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from robustvision.core.errors import InputError
+from robustvision.core.findings import Finding, Level
 from robustvision.core.runtime.images import list_images, read_image
 from robustvision.core.runtime.progress import track
 from robustvision.face.alignment import inspect_landmarks
@@ -20,25 +20,6 @@ from robustvision.face.data.source import CROP_PX
 
 MAX_OF_A_KIND = 20
 """So many findings of one kind are told one by one; the rest are counted."""
-
-Level = Literal["error", "warning"]
-
-
-@dataclass(frozen=True)
-class Finding:
-    """Something wrong with a data set.
-
-    Attributes:
-        level: "error" stops a training run or ruins it, "warning" may be meant.
-        where: File, file and line, or folder.
-        what: What is wrong.
-        advice: What to do.
-    """
-
-    level: Level
-    where: str
-    what: str
-    advice: str
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ learning_rate = 3e-3
 model = dict(
     type=PulseModel,
     network=dict(type=PhysFSUNet, width=16, mode="dff", causal=True),
-    loss=dict(type=DynamicHybridLoss, schedule="cosine", fs=30.0),
+    loss=dict(type=DynamicHybridLoss, schedule="cosine", frequency_weight=0.1, fs=30.0),
 )
 train_dataloader = dict(
     batch_size=8,
