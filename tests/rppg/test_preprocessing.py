@@ -41,6 +41,23 @@ def test_a_crop_is_the_mean_over_each_block_of_pixels():
     assert np.abs(BARE.crop(image, [50, 10, 24, 24]) - blocks).max() <= 0.5 + 1e-6
 
 
+@pytest.mark.parametrize("side", [145, 225, 288, 441, 1000])
+def test_a_large_face_is_averaged_as_well(side):
+    """It is halved first: still the mean over the area of each pixel, here of a wave of 3 and 2 periods.
+
+    The wave changes by up to 48 from pixel to pixel, and what is left out at the border moves it by a quarter of one.
+    """
+    y, x = (np.mgrid[0:side, 0:side] + 0.5) / side
+    picture = 127 + 60 * np.cos(6 * np.pi * x) + 50 * np.cos(4 * np.pi * y)
+    crop = Preprocessing(36, enlarge=1.0).crop(
+        np.repeat(picture[..., None], 3, axis=2).round().astype(np.uint8), [0, 0, side, side]
+    )
+    edges = np.arange(37) / 36
+    wave_x, wave_y = (np.diff(np.sin(k * np.pi * edges)) / (k * np.pi) * 36 for k in (6, 4))
+    assert np.abs(crop - (127 + 60 * wave_x[:, None] + 50 * wave_y[:, None, None])).max() < 12
+    assert np.abs(crop.mean(axis=(0, 1)) - picture.mean()).max() < 0.5
+
+
 def test_edges_are_rounded_and_not_cut_off():
     assert BARE.pixel_edges((60, 100, 3), [10.6, 5.4, 20.0, 20.0]) == (11, 5, 31, 25)
 

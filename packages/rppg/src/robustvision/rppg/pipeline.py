@@ -222,9 +222,8 @@ class PulseEstimator:
         self._time_s, self._faces = timestamp_s, found.faces
         self._frame_times.append(timestamp_s)
         box = found.box_xywh
-        crop = None
-        if box is not None and self.preprocessing.pixel_edges(image.shape, box) is not None:
-            crop = self.preprocessing.crop(image, box)
+        crop = None if box is None else self.preprocessing.crop_if_seen(image, box)
+        if crop is not None:
             if found.track != self._track:
                 self._forget()
                 self._track = found.track

@@ -77,18 +77,25 @@ class Preprocessing:
             InputError: The image is no such array, or the box shows none of it.
         """
         check_image(image)
-        edges = self.pixel_edges(image.shape, box_xywh)
-        if edges is None:
+        crop = self.crop_if_seen(image, box_xywh)
+        if crop is None:
             raise InputError(
                 f"the box {np.asarray(box_xywh).tolist()} shows nothing of the image of {image.shape[1]}x"
                 f"{image.shape[0]} px: give x, y, width, height in its pixels, or say that there is no face"
             )
+        return crop
+
+    def crop_if_seen(self, image: UInt8, box_xywh: npt.ArrayLike) -> UInt8 | None:
+        """Do what `crop` does with a checked image, or return None where the box shows nothing of it."""
+        edges = self.pixel_edges(image.shape, box_xywh)
+        if edges is None:
+            return None
         left, top, right, bottom = edges
         return _shrink(image[top:bottom, left:right], self.size_px)
 
     def pixel_edges(self, shape: tuple[int, ...], box_xywh: npt.ArrayLike) -> tuple[int, int, int, int] | None:
         """Return left, top, right and bottom of the crop in an image of ``shape``; None where nothing of it is seen."""
-        x, y, width, height = (float(value) for value in np.asarray(box_xywh, np.float64))
+        x, y, width, height = np.asarray(box_xywh, np.float64).tolist()
         if not (math.isfinite(x + y) and 0 < width < math.inf and 0 < height < math.inf):
             return None
         half_width, half_height = self.enlarge * width / 2, self.enlarge * height / 2
@@ -154,9 +161,7 @@ def prepare(
             )
         found = tracker.update(image, timestamp_s, None if known is None else known[index], is_given=known is not None)
         box = found.box_xywh
-        crop = None
-        if box is not None and preprocessing.pixel_edges(image.shape, box) is not None:
-            crop = preprocessing.crop(image, box)
+        crop = None if box is None else preprocessing.crop_if_seen(image, box)
         samples += grid.push(timestamp_s, crop, None if crop is None else skin_mean(crop), found.track)
     if not samples:
         raise InputError("the film has no frame: give at least one")
@@ -244,17 +249,19 @@ def _face_ellipse(height: int, width: int) -> Float32:
 
 
 def _shrink(image: UInt8, size_px: int) -> UInt8:
-    """Bring a picture to size by area; a large one is first averaged over whole blocks, which is three times as fast.
+    """Bring a picture to size by area; a large one is halved first, which OpenCV does ten times as fast.
 
-    Blocks are at most a third of a pixel of the result, so what lies on its edges hardly moves; up to a block less one
-    pixel of the border is left out where the sides are no multiple of it.
+    The last step shrinks by more than 2, so that few pixels lie across the edges of the result's. Where a side cannot
+    be halved so often, the rest is left out on both sides, less than half a percent of it.
     """
     height, width = image.shape[:2]
-    block = min(height, width) // (3 * size_px)
-    if block > 1:
-        top, left = height % block // 2, width % block // 2
-        whole = image[top : top + height // block * block, left : left + width // block * block]
-        image = np.asarray(cv2.resize(whole, None, fx=1 / block, fy=1 / block, interpolation=cv2.INTER_AREA), np.uint8)
+    halvings = max(0, math.ceil(math.log2(min(height, width) / (4 * size_px))))
+    if halvings:
+        top, left = height % 2**halvings // 2, width % 2**halvings // 2
+        image = image[top : top + height - height % 2**halvings, left : left + width - width % 2**halvings]
+    for _ in range(halvings):
+        size = (image.shape[1] // 2, image.shape[0] // 2)
+        image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
     return np.asarray(cv2.resize(image, (size_px, size_px), interpolation=cv2.INTER_AREA), np.uint8)
 
 
