@@ -12,6 +12,9 @@ from __future__ import annotations
 import argparse
 import time
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from robustvision.core.runtime import write_json
 from robustvision.rppg.synthetic.realism import READ_OUT, SETTINGS, Row, judge, measure
@@ -51,12 +54,17 @@ def main() -> None:
         "seed": arguments.seed,
         "minutes": (time.perf_counter() - start_s) / 60,
         **READ_OUT.stamp(),
-        "rows": [vars(row) for row in rows],
+        "rows": [_rounded(row) for row in rows],
         "findings": [vars(finding) for finding in findings],
     }
     for folder in (ROOT / "out", *([ROOT.parent / "docs" / "measured"] if arguments.publish else [])):
         folder.mkdir(exist_ok=True)
         write_json(folder / NAME, content)
+
+
+def _rounded(row: Row) -> dict[str, Any]:
+    series = {name: np.round(getattr(row, name), 2) for name in ("peaks_db", "rates_bpm")}
+    return {**vars(row), **series}
 
 
 def _print(row: Row, *, is_first: bool) -> None:

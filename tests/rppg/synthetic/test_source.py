@@ -186,6 +186,6 @@ def test_yunet_finds_the_faces_where_they_are(size_px, threshold):
         if len(faces):
             found, drawn = faces.largest().box_xywh, recording.boxes_xywh[0]
             offsets.append((found + np.tile(found[2:] / 2, 2) * [1, 1, 0, 0] - drawn)[:2] / drawn[2:] - 0.5)
-            assert np.abs(found[2:] / drawn[2:] - 1).max() < 0.2
+            assert np.abs(found[2:] / drawn[2:] - 1).max() < 0.35  # the width of a head turned by 40 degrees
     assert len(offsets) >= 21
     assert np.abs(np.mean(offsets, axis=0)).max() < 0.05

@@ -188,6 +188,10 @@ def judge(rows: Sequence[Row], seconds: float) -> list[Finding]:
         worst = max(others, key=lambda method: others[method])
         text = f"green {error[name]['green']:.1f}, worst of the others {worst} {others[worst]:.1f}"
         findings.append(Finding(f"{name}: GREEN is the worst", error[name]["green"] > others[worst], text))
+        rivals = {method: error[name][method] for method in ("pos", "chrom", "ica", "lgi")}
+        text = ", ".join(f"{method} {value:.1f}" for method, value in rivals.items())
+        holds = max(rivals["pos"], rivals["chrom"]) < min(rivals["ica"], rivals["lgi"])
+        findings.append(Finding(f"{name}: POS and CHROM beat ICA and LGI, as reported for UBFC-rPPG", holds, text))
     for harder in ("type VI", "dark, V", "codec", "walk", "talk", "rotate"):
         findings += [_worse(by_name, "type III", harder, method) for method in ("pos", "chrom")]
     for easier, harder in (

@@ -175,6 +175,8 @@ class SyntheticPulse:
     ) -> list[Clip]:
         """Render every recording as a clip.
 
+        A clip of 300 frames took 0.06 s of one core at 16 px, 0.10 s at 36, 0.15 s at 48 and 0.25 s at 72.
+
         Args:
             size_px: Side of the crops.
             workers: Number of processes; as many as there are processors where None. A script that renders in several
