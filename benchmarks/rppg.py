@@ -3,10 +3,14 @@
 - POS beside vitallens's POS on the same trace at 30 fps, where both use windows of 48 frames. Ours detrends and filters
   as well, vitallens's does not. Target: not slower.
 - ``detrend`` beside the bare ``scipy.linalg.solveh_banded`` of the same system. Target: at most 2.
+- ``PulseEstimator.push`` with a given face box of 150 px in a frame of 640x480, beside the bare call of its ``stream``
+  graph in onnxruntime, both on one thread: crop, skin, time grid and tracking are what is added. Target: at most 1.2,
+  and at least twice as fast as 30 frames a second. Then an hour of frames (``--hour``): what the peak memory grows by
+  after its first five minutes.
 
 The two of a pair take turns; ratios are of the medians.
 
-    python benchmarks/rppg.py [--only pos detrend] [--repeats 200]
+    python benchmarks/rppg.py [--only pos detrend streaming] [--repeats 200] [--hour]
 
 vitallens is in the dependency group ``bench``. A section that was not asked for keeps its last result in the JSON file.
 """
@@ -14,27 +18,36 @@ vitallens is in the dependency group ``bench``. A section that was not asked for
 from __future__ import annotations
 
 import argparse
+import importlib.resources
+import itertools
 import json
 import os
 import platform
+import resource
 import statistics
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # one core, like an edge device
 import numpy as np
 import numpy.typing as npt
+import onnxruntime
 import scipy
 import scipy.linalg
 
 from robustvision.rppg.classical import pos
+from robustvision.rppg.contract import STREAM_GRAPH
+from robustvision.rppg.pipeline import SHIPPED_MODEL, PulseEstimator
+from robustvision.rppg.preprocessing import Preprocessing
 from robustvision.rppg.signal import DETREND_LAMBDA, detrend
 
 OUT = Path(__file__).parent / "out" / "rppg.json"
 FS = 30.0
 SECONDS = (10, 60, 300)
+BOX = (220, 100, 150, 190)
 
 Row = dict[str, float | str]
 
@@ -64,7 +77,78 @@ def section_detrend(repeats: int) -> list[Row]:
     return rows
 
 
-SECTIONS: dict[str, Callable[[int], list[Row]]] = {"pos": section_pos, "detrend": section_detrend}
+def section_streaming(repeats: int) -> list[Row]:
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        for name, path in stream_models(Path(folder)):
+            estimator = PulseEstimator(path, graph="stream", threads=1)
+            image = np.random.default_rng(0).integers(90, 160, (480, 640, 3), dtype=np.uint8)
+            clock = itertools.count()
+            push = partial(_push, estimator, image, clock)
+            for _ in range(2 * round(FS)):
+                push()
+            ours_s, peer_s = in_turns(push, bare_stream(path, estimator.preprocessing.crop(image, BOX)), 5 * repeats)
+            one = row(f"push, {name}", ours_s, peer_s, "the bare graph")
+            one["times_real_time"] = 1 / (FS * statistics.median(ours_s))
+            rows.append(one)
+    return rows
+
+
+def stream_models(folder: Path) -> Iterator[tuple[str, Path]]:
+    """The shipped model, and an untrained one of full width: what a call costs does not depend on the weights."""
+    import torch
+
+    from robustvision.rppg.export import export_network
+    from robustvision.rppg.networks import PhysFSUNet
+
+    shipped = Path(str(importlib.resources.files("robustvision.rppg.models"))) / SHIPPED_MODEL
+    if shipped.exists():
+        yield "the shipped model", shipped
+    for width in (16, 64):
+        torch.manual_seed(0)
+        network = PhysFSUNet(width=width, causal=True).eval()
+        path = folder / f"width-{width}"
+        export_network(network, path, Preprocessing(), name=path.name, training={})
+        yield f"width {width}, 36 px", path
+
+
+def bare_stream(path: Path, crop: npt.NDArray[np.uint8]) -> Callable[[], None]:
+    """The stream graph in onnxruntime itself, which hands its states on."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(str(path / f"{STREAM_GRAPH}.onnx"), options, ["CPUExecutionProvider"])
+    frame, *states = session.get_inputs()
+    outputs = [output.name for output in session.get_outputs()]
+    sizes = {state.name: [size if isinstance(size, int) else 1 for size in state.shape] for state in states}
+    feed = {name: np.zeros(shape, np.float32) for name, shape in sizes.items()}
+    feed[frame.name] = np.ascontiguousarray(crop.transpose(2, 0, 1))[None, :, None]
+
+    def call() -> None:
+        _, *after = session.run(outputs, feed)
+        feed.update(zip(sizes, after, strict=True))
+
+    return call
+
+
+def _push(estimator: PulseEstimator, image: npt.NDArray[np.uint8], clock: Iterator[int]) -> None:
+    estimator.push(image, next(clock) / FS, BOX)
+
+
+def hour_of_frames() -> Row:
+    """Push an hour of frames, ask every second; the growth of the peak memory after the first five minutes."""
+    with tempfile.TemporaryDirectory() as folder:
+        name, path = next(stream_models(Path(folder)))
+        estimator = PulseEstimator(path, graph="stream", threads=1)
+        image = np.random.default_rng(0).integers(90, 160, (120, 160, 3), dtype=np.uint8)
+        early_kb, start = 0, time.perf_counter()
+        for k in range(round(3600 * FS)):
+            estimator.push(image, k / FS, (50, 30, 60, 70))
+            if k % round(FS) == 0:
+                estimator.result()
+            if k == round(300 * FS):
+                early_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        grown_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - early_kb
+    return {"what": f"an hour, {name}", "grown_kb": grown_kb, "of_kb": early_kb, "seconds": time.perf_counter() - start}
 
 
 def skin_trace(seconds: int) -> npt.NDArray[np.float64]:
@@ -113,10 +197,18 @@ def row(name: str, ours_s: list[float], peer_s: list[float], peer: str) -> Row:
     }
 
 
+SECTIONS: dict[str, Callable[[int], list[Row]]] = {
+    "pos": section_pos,
+    "detrend": section_detrend,
+    "streaming": section_streaming,
+}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=SECTIONS, default=list(SECTIONS))
     parser.add_argument("--repeats", type=int, default=200)
+    parser.add_argument("--hour", action="store_true", help="push an hour of frames as well, some minutes")
     arguments = parser.parse_args()
     results = json.loads(OUT.read_text()) if OUT.exists() else {}
     for name in arguments.only:
@@ -129,6 +221,9 @@ def main() -> None:
                 f"{one['what']:24}{one['ours_ms']:10.3f}{one['peer_ms']:10.3f}{one['ratio']:8.3f}"
                 f"{one['shortest_ratio']:10.3f}  beside {one['peer']}"
             )
+    if arguments.hour:
+        results["hour"] = hour_of_frames()
+        print(json.dumps(results["hour"]))
     OUT.parent.mkdir(exist_ok=True)
     OUT.write_text(json.dumps(results, indent=2) + "\n")
 
