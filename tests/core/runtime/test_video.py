@@ -1,7 +1,9 @@
 """Films are encoded here by OpenCV and Pillow; frame k is a flat picture whose brightness tells k."""
 
 import struct
+from fractions import Fraction
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -194,6 +196,23 @@ def test_a_torn_avi_gives_its_good_frames_and_then_an_error(write_video):
 
 def test_a_count_that_is_off_by_little_is_an_estimate(fake):
     assert len(_read_all(fake([100 * k for k in range(40)], count=41)[1])[1]) == 40
+
+
+def test_a_count_that_was_taken_from_duration_and_rate_does_not_cut_a_film_of_varying_rate(tmp_path):
+    path = tmp_path / "varying.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=30)
+        stream.width = stream.height = 64
+        stream.codec_context.time_base = Fraction(1, 1000)
+        for index in range(60):
+            frame = av.VideoFrame.from_ndarray(np.full((64, 64, 3), 4 * index, np.uint8), format="rgb24")
+            frame.pts, frame.time_base = 33 * index + 57 * (index // 3), Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    film, frames = _read_all(path)
+    assert film.frame_count > 70  # no container of this kind holds a count
+    assert len(frames) == 60
+    assert frames[-1].timestamp_s == pytest.approx(33 * 59 / 1000 + 57 * 19 / 1000, abs=2e-3)
 
 
 def test_a_torn_mp4_is_refused(write_video):

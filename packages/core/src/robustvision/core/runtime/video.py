@@ -197,7 +197,8 @@ def _file_frames(capture: cv2.VideoCapture, name: str, fps: float | None, count:
         index += 1
     if not index:
         raise InputError(f"{name} has no frame that can be decoded: convert it to MP4")
-    if count and count - index > max(1, _MISSING_SHARE * count):
+    # Some containers hold no count, and FFmpeg takes duration times rate: a film of varying rate has fewer frames.
+    if count and count - max(index, last_s * (fps or 0) + 1) > max(1, _MISSING_SHARE * count):
         raise InputError(f"{name} is cut short: it has {index} of the {count} frames that it states")
 
 
