@@ -18,8 +18,8 @@ from robustvision.core.training.sampling import sample_rng, split_index
 from robustvision.rppg.data.recording import Clip
 from robustvision.rppg.signal import detrend, heart_rate_fft, z_score
 
-RATE_RANGE_BPM = (40.0, 180.0)
-"""Where a heart rate is looked for in a label, and how far a change of speed may move it."""
+RATE_RANGE_BPM = (40.0, 179.0)
+"""Where a heart rate is looked for in a label, and how far a change of speed may move it: the bins of the losses."""
 
 Floats = npt.NDArray[np.float32]
 
@@ -37,7 +37,7 @@ class Augmentation:
         offset: Grey levels, of 255, that are added or taken at most.
         crop: Share of the side that is cut away at most; the rest is enlarged to the full size.
         speed: Time runs at most so many times faster or slower, and the heart rate with it; 1 for none. The heart rate
-            stays within 40 to 180 bpm.
+            stays within 40 to 179 bpm.
         shift: Whether windows begin anywhere in the clip, not only at multiples of their length.
     """
 
@@ -183,7 +183,7 @@ def heart_rate_bpm(bvp: npt.NDArray[np.floating], fs: float, beats_s: npt.NDArra
 
     Returns:
         bpm; NaN for a flat label without beats. The spectrum's grid is 0.11 bpm at 30 fps, not the 7 bpm that 160
-        frames give without padding, and looks between 40 and 180 bpm.
+        frames give without padding, and looks between 40 and 179 bpm.
     """
     if beats_s is not None:
         inside = beats_s[(beats_s >= 0) & (beats_s <= (len(bvp) - 1) / fs)]
