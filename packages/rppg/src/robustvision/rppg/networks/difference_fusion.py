@@ -46,9 +46,13 @@ def normalised_difference(frames: Tensor) -> Tensor:
     """
     before, after = frames[:, :, :-1], frames[:, :, 1:]
     d = (after - before) / (after + before).clamp_min(LEAST_SUM)
-    centred = d - d.mean(dim=(1, 2, 3, 4), keepdim=True)
-    variance = centred.square().mean(dim=(1, 2, 3, 4), keepdim=True)
+    variance = _clip_mean((d - _clip_mean(d)).square())
     return nn.functional.pad(d / variance.clamp_min(LEAST_VARIANCE).sqrt(), (0, 0, 0, 0, 0, 1))
+
+
+def _clip_mean(x: Tensor) -> Tensor:
+    """In two steps: onnxruntime adds numbers in a row, which costs digits where there are 100,000 of them."""
+    return x.mean(dim=(3, 4), keepdim=True).mean(dim=(1, 2), keepdim=True)
 
 
 def running_difference(frames: Tensor, past: Past) -> Tensor:
