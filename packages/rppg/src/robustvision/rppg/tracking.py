@@ -18,7 +18,7 @@ LOST_AFTER_S = 1.0
 """A face that is away for longer begins a new track, and so does one that comes back elsewhere."""
 
 SEARCHED_PX = 320
-"""The longer side at which the own detector searches: a pulse needs a face of 40 px in a frame of 640, half of that here,
+"""The longer side at which the own detector searches: a pulse needs a face of 40 px in a frame of 640, which has 20 here,
 and the search takes a quarter of the time."""
 
 _SAME_FACE = 0.15  # least intersection over union of two boxes of one face, a fifth of a second apart
