@@ -114,6 +114,11 @@ class PulseEvaluation:
                 rows.append({"predictor": name, **label, **pulse_metrics(found).row(), **stamp})
         return rows
 
+    def metrics(self, name: str) -> dict[str, float]:
+        """Return the finite metrics of one predictor over all clips."""
+        found = pulse_metrics([reading for each in self.readings[name] for reading in each]).row()
+        return {key: float(value) for key, value in found.items() if np.isfinite(value)}
+
     def rates(self, name: str) -> tuple[Float64, Float64]:
         """Return heart rates and references in bpm, [n] each, of the windows of one predictor that have both."""
         table = np.array([(one.hr_bpm, one.label_bpm) for each in self.readings[name] for one in each]).reshape(-1, 2)

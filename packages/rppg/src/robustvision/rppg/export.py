@@ -145,8 +145,7 @@ def _calibrate(
     path: Path, validation: Sequence[Clip], config: Config, settings: Preprocessing, quiet: bool
 ) -> dict[str, Any]:
     predict = model_predictor(open_model(path, task=TASK))
-    rows = evaluate_clips({"model": predict}, validation, VALIDATION, quiet=True).rows()
-    measured = {name: value for name, value in rows[0].items() if isinstance(value, float) and np.isfinite(value)}
+    measured = evaluate_clips({"model": predict}, validation, VALIDATION, quiet=True).metrics("model")
     clips, origin = list(validation), f"{len(validation)} validation clips"
     if _is_synthetic(config):
         clips, origin = _every_kind(settings, quiet), "synthetic validation films of every scenario and skin type"
