@@ -18,8 +18,8 @@ LOST_AFTER_S = 1.0
 """A face that is away for longer begins a new track, and so does one that comes back elsewhere."""
 
 SEARCHED_PX = 320
-"""The longer side at which the own detector searches: a pulse needs a face of 40 px in a frame of 640, which has 20 here,
-and the search takes a quarter of the time."""
+"""The longer side at which the own detector searches, in a quarter of the time that 640 take. A face that is large
+enough to show a pulse, 40 px of 640, has 20 px here and is still found."""
 
 _SAME_FACE = 0.15  # least intersection over union of two boxes of one face, a fifth of a second apart
 
