@@ -41,7 +41,7 @@ def test_commands_that_need_no_torch_run(tmp_path):
     told = command("robustvision", "info", model, "--check", "--json")
     assert json.loads(told.stdout)["self_test"]["ok"] is True
     assert command("robustvision", "rppg", "--help").returncode == 0
-    args = ("--layout", "ubfc", "--recordings", 1, "--seconds", 2, "--size", 64, "--json")
+    args = ("--layout", "pure", "--recordings", 1, "--seconds", 2, "--size", 64, "--json")
     done = command("robustvision-rppg", "synthesize", tmp_path / "tree", *args)
     assert json.loads(done.stdout)["recordings"] == 1
 

@@ -13,7 +13,7 @@ import pytest
 from robustvision.core import runtime
 from robustvision.core.errors import InputError, MissingExtraError, ModelError
 
-TRAINING_HALF = ("torch", "torchvision", "mmengine", "albumentations", "matplotlib", "onnx", "onnxscript", "scipy")
+TRAINING_HALF = ("torch", "torchvision", "mmengine", "albumentations", "matplotlib", "onnx", "onnxscript")
 TINY = Path(__file__).with_name("data") / "tiny.onnx"
 IS_EDGE = Path(sys.prefix).name == ".venv-edge"
 
