@@ -1,4 +1,4 @@
-"""The pulse estimator where there is no torch: shipped model, classical methods, commands, errors that name the extra."""
+"""The pulse estimator where there is no torch: shipped model, classical methods, commands, errors that say why."""
 
 import json
 import subprocess

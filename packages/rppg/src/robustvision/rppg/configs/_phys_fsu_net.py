@@ -9,8 +9,8 @@ from robustvision.rppg.losses import DynamicHybridLoss
 from robustvision.rppg.model import PulseModel
 from robustvision.rppg.networks import PhysFSUNet
 
-epochs = 12
-learning_rate = 3e-3
+epochs = 14
+learning_rate = 1e-2
 
 model = dict(
     type=PulseModel,
@@ -21,7 +21,7 @@ train_dataloader = dict(
     batch_size=8,
     dataset=dict(
         type=synthetic_dataset,
-        num_recordings=96,
+        num_recordings=192,
         split="train",
         scenarios=("still", "talk", "light"),
         skin_types=(1, 2, 3, 4),

@@ -12,5 +12,6 @@ everything = dict(
 )
 train_dataloader.update(dataset=dict(num_recordings=480, hr_range_bpm=(45.0, 150.0), **everything))
 val_dataloader.update(dataset=dict(num_recordings=96, hr_range_bpm=(45.0, 150.0), **everything))
+optim_wrapper.update(optimizer=dict(lr=3e-3))
 param_scheduler[1].update(end=16)
 train_cfg.update(max_epochs=16, val_interval=4)

@@ -1,4 +1,4 @@
-"""The demo's: rendered films of 96 people, crops of 16 pixels, about two minutes on two cores."""
+"""The demo's: rendered films of 192 people, crops of 16 pixels, about two minutes on two cores."""
 
 from mmengine.config import read_base
 
