@@ -146,3 +146,18 @@ def test_trees_are_rendered_in_public_layouts(tmp_path, capsys):
     assert run("synthesize", tmp_path / "tree", *args) == 0
     assert answer(capsys)["recordings"] == 2
     assert len(list((tmp_path / "tree").glob("subject*/vid.avi"))) == 2
+
+
+def test_a_data_set_with_an_inverted_label_is_measured_and_the_label_named(tmp_path, capsys):
+    args = ("--layout", "ubfc", "--recordings", 2, "--seconds", 12, "--size", 192, "--quiet")
+    assert run("synthesize", tmp_path / "tree", *args) == 0
+    truth = next(iter(sorted((tmp_path / "tree").glob("subject*/ground_truth.txt"))))
+    wave, *rest = truth.read_text().splitlines()
+    truth.write_text("\n".join([" ".join(str(-float(value)) for value in wave.split()), *rest]) + "\n")
+    capsys.readouterr()
+    args = ("--data", tmp_path / "tree", "--kind", "ubfc", "--model", "pos", "--work-dir", tmp_path / "work")
+    assert run("evaluate", *args, "--json") == 0
+    result = answer(capsys)
+    assert [finding["kind"] for finding in result["label findings"]] == ["inverted"]
+    assert result["table"][0]["n"] + result["table"][0]["unlabelled"] >= 1
+    assert result["data"] == f"ubfc: {tmp_path / 'tree'}"

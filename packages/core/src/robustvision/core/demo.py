@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import shutil
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,6 +41,17 @@ class DemoResult:
     report: str
     pictures: list[str] = field(default_factory=list)
     seconds: float = 0.0
+
+
+def fresh_run(folder: Path) -> Path:
+    """Return the work folder for a demo's training; that of an older demo makes way.
+
+    Args:
+        folder: The folder; anything in it but a training run stays, and training then refuses it.
+    """
+    if (folder / "run.json").is_file():
+        shutil.rmtree(folder)
+    return folder
 
 
 def run_demos(domains: list[str] | None, out: Path, *, seed: int = 0, quiet: bool = False) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from mmengine.registry import MODELS
 
-from robustvision.core.demo import DemoResult
+from robustvision.core.demo import DemoResult, fresh_run
 from robustvision.core.evaluation import roc_auc
 from robustvision.core.report import report_training
 from robustvision.core.runtime.files import make_folder
@@ -52,7 +51,7 @@ def run(out: Path, *, seed: int = 0, quiet: bool = False) -> DemoResult:
         What was measured and written; paths are relative to ``out``.
     """
     make_folder(out)
-    work_dir = _fresh(out / "run")
+    work_dir = fresh_run(out / "run")
     config = load_face_recipe("tiny", cfg_options=[f"train_dataloader.dataset.noise_seed={seed}"])
     dataset = build_training_set(config, quiet=quiet)
     train(config, work_dir=work_dir, seed=seed, quiet=quiet)
@@ -101,13 +100,6 @@ def run(out: Path, *, seed: int = 0, quiet: bool = False) -> DemoResult:
         report="report.html",
         pictures=[f"{name}.png" for name in pictures],
     )
-
-
-def _fresh(folder: Path) -> Path:
-    """An older demo's run makes way."""
-    if (folder / "run.json").is_file():
-        shutil.rmtree(folder)
-    return folder
 
 
 def _run_without_torch(out: Path, test: FaceArrays, expected: np.ndarray) -> float:

@@ -83,7 +83,7 @@ def evaluate(
     quiet: Quiet = False,
 ) -> None:
     """Measure a model beside POS and CHROM under a named protocol, on a data set, rendered films, or recordings."""
-    from robustvision.rppg.evaluate import evaluate_data, evaluate_videos
+    from robustvision.rppg.evaluate import evaluate_data, evaluate_videos, markdown_rows
 
     quiet = quiet or as_json
     if videos is not None or reference is not None:
@@ -102,8 +102,8 @@ def evaluate(
     if as_json:
         emit(result, True)
         return
-    from robustvision.rppg.evaluate import markdown_rows
-
+    for finding in result["label findings"]:
+        typer.echo(f"warning: {finding['recording']}: {finding['what']}\n  {finding['advice']}", err=True)
     for title in ("table", "by scenario", "sensitivity"):
         if title in result:
             typer.echo(f"{title}\n{markdown_rows(result[title])}\n")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -12,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from robustvision.core.demo import DemoResult
+from robustvision.core.demo import DemoResult, fresh_run
 from robustvision.core.report import Report, report_training
 from robustvision.core.runtime.files import make_folder
 from robustvision.core.runtime.session import Model, open_model
@@ -56,7 +55,7 @@ def run(out: Path, *, seed: int = 0, quiet: bool = False) -> DemoResult:
         What was measured and written; paths are relative to ``out``.
     """
     make_folder(out)
-    work_dir, path = _fresh(out / "run"), out / "pulse"
+    work_dir, path = fresh_run(out / "run"), out / "pulse"
     config = load_pulse_recipe("tiny")
     build_training_set(config, quiet=quiet)
     train(config, work_dir=work_dir, seed=seed, quiet=quiet)
@@ -83,13 +82,6 @@ def run(out: Path, *, seed: int = 0, quiet: bool = False) -> DemoResult:
         report="report.html",
         pictures=pictures,
     )
-
-
-def _fresh(folder: Path) -> Path:
-    """An older demo's run makes way."""
-    if (folder / "run.json").is_file():
-        shutil.rmtree(folder)
-    return folder
 
 
 def _evaluate(models: Mapping[str, Model], films: SyntheticPulse, quiet: bool) -> PulseEvaluation:

@@ -14,6 +14,7 @@ from robustvision.core.runtime.session import open_model
 from robustvision.rppg.classical import METHODS
 from robustvision.rppg.contract import TASK, read_preprocessing
 from robustvision.rppg.data.build import READERS
+from robustvision.rppg.data.labels import LabelFinding, check_labels
 from robustvision.rppg.data.prepare import prepare_clips
 from robustvision.rppg.data.recording import Clip
 from robustvision.rppg.evaluation import PulseEvaluation, classical_predictor, evaluate_clips, model_predictor
@@ -75,11 +76,11 @@ def evaluate_data(
         first, predictors = opened.manifest.name, {opened.manifest.name: model_predictor(opened)}
         hashes[first] = opened.sha256
     make_folder(work_dir)
-    clips, origin = _clips(data, kind, settings, seed, quiet)
+    clips, origin, findings = _clips(data, kind, settings, seed, quiet)
     predictors |= {name: classical_predictor(name) for name in BESIDE}
     evaluation = evaluate_clips(predictors, clips, PROTOCOLS[protocol], hashes=hashes, quiet=quiet)
     result: dict[str, Any] = {"data": origin, "model": first, **({"sha256": hashes[first]} if hashes else {})}
-    result["table"] = evaluation.rows()
+    result |= {"label findings": [vars(finding) for finding in findings], "table": evaluation.rows()}
     result |= {
         f"by {by.replace('_', ' ')}": evaluation.rows(by)
         for by in ("scenario", "skin_type", "task", "motion", "light", "skin_color")
@@ -132,21 +133,23 @@ def markdown_rows(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def _clips(
     data: Path | None, kind: str | None, settings: Preprocessing, seed: int, quiet: bool
-) -> tuple[list[Clip], str]:
+) -> tuple[list[Clip], str, list[LabelFinding]]:
     if data is None or kind is None:
         films = SyntheticPulse(
             TEST_FILMS, scenarios=TEST_SCENARIOS, skin_types=(1, 2, 3, 4, 5, 6), split="test", seed=seed, fs=settings.fs
         )
-        return films.clips(settings.size_px, quiet=quiet), f"synthetic test films, seed {seed}"
+        return films.clips(settings.size_px, quiet=quiet), f"synthetic test films, seed {seed}", []
     if kind not in READERS:
         raise InputError(f"data set {kind!r} is not known; choose {', '.join(READERS)}")
-    return prepare_clips(READERS[kind](data), settings, quiet=quiet), f"{kind}: {data}"
+    recordings = READERS[kind](data)
+    findings = [finding for recording in recordings for finding in check_labels(recording)]
+    return prepare_clips(recordings, settings, quiet=quiet), f"{kind}: {data}", findings
 
 
 def _report(evaluation: PulseEvaluation, result: Mapping[str, Any], origin: str) -> Report:
     report = Report("Heart rate from video", subtitle=f"{result['model']} on {origin}")
     for title, rows in result.items():
-        if isinstance(rows, list):
+        if isinstance(rows, list) and rows:
             report.table(rows, title)
     for place, clip in enumerate(evaluation.clips[:WAVES_SHOWN]):
         waves = {name: each[place] for name, each in evaluation.waves.items()}
