@@ -95,7 +95,7 @@ def test_evaluation_measures_under_one_protocol_and_under_many(model, tmp_path, 
         (("--protocol", "mine"), "there is no protocol 'mine': choose from paper2023, toolbox_current"),
         (("--kind", "pure"), "--data and --kind belong together"),
         (("--videos", "films"), "--videos and --reference belong together"),
-        (("--model", "nothing.onnx"), "nothing.onnx"),
+        (("--model", "magic"), "magic is neither an exported model nor a method (green, chrom, pos"),
     ],
 )
 def test_what_cannot_be_evaluated_is_said_in_one_line(args, message, tmp_path, capsys, monkeypatch):

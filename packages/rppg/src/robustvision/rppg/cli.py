@@ -150,6 +150,8 @@ def predict(
         out=out,
         show=not (as_json or quiet),
     )
+    if not as_json:
+        result.pop("readings")  # shown one by one already
     emit(result, as_json, title=str(source))
 
 

@@ -71,7 +71,10 @@ def evaluate_data(
     if model is not None and model in METHODS:
         first, predictors = model, {model: classical_predictor(model)}
     else:
-        opened = open_model(shipped_model() if model is None else Path(model), task=TASK)
+        path = shipped_model() if model is None else Path(model)
+        if not path.exists():
+            raise InputError(f"{model} is neither an exported model nor a method ({', '.join(METHODS)})")
+        opened = open_model(path, task=TASK)
         settings = read_preprocessing(opened.manifest.preprocessing, str(opened.path))
         first, predictors = opened.manifest.name, {opened.manifest.name: model_predictor(opened)}
         hashes[first] = opened.sha256

@@ -69,7 +69,7 @@ def predict_source(
         for result in estimate_video(opened, open_estimator(model, detector), fps=fps, every_s=every_s):
             results.append(result)
             if show:
-                console.print(_line(result), style=COLOURS[result.state])
+                console.print(_line(result), style=COLOURS[result.state], soft_wrap=True)
             if seconds is not None and result.time_s >= seconds:
                 break
     except KeyboardInterrupt:  # how a camera is stopped
@@ -92,7 +92,7 @@ def _summary(rows: Sequence[dict[str, Any]], last: PulseResult) -> dict[str, Any
         "reasons": list(last.reasons),
         "readings": rows,
     }
-    if last.hrv is not None:
+    if last.hrv is not None and np.isfinite(last.hrv.sdnn_ms):
         summary["hrv"] = vars(last.hrv)
     return summary
 
