@@ -18,7 +18,6 @@ vitallens is in the dependency group ``bench``. A section that was not asked for
 from __future__ import annotations
 
 import argparse
-import importlib.resources
 import itertools
 import json
 import os
@@ -40,7 +39,8 @@ import scipy.linalg
 
 from robustvision.rppg.classical import pos
 from robustvision.rppg.contract import STREAM_GRAPH
-from robustvision.rppg.pipeline import SHIPPED_MODEL, PulseEstimator
+from robustvision.rppg.models import shipped_model
+from robustvision.rppg.pipeline import PulseEstimator
 from robustvision.rppg.preprocessing import Preprocessing
 from robustvision.rppg.signal import DETREND_LAMBDA, detrend
 
@@ -102,9 +102,7 @@ def stream_models(folder: Path) -> Iterator[tuple[str, Path]]:
     from robustvision.rppg.export import export_network
     from robustvision.rppg.networks import PhysFSUNet
 
-    shipped = Path(str(importlib.resources.files("robustvision.rppg.models"))) / SHIPPED_MODEL
-    if shipped.exists():
-        yield "the shipped model", shipped
+    yield "the shipped model", shipped_model()
     for width in (16, 64):
         torch.manual_seed(0)
         network = PhysFSUNet(width=width, causal=True).eval()

@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from robustvision.core.runtime import write_json
-from robustvision.rppg.synthetic.realism import READ_OUT, SETTINGS, Row, judge, measure
+from robustvision.rppg.protocol import FINE_GRID
+from robustvision.rppg.synthetic.realism import SETTINGS, Row, judge, measure
 
 ROOT = Path(__file__).parent
 NAME = "rppg_realism.json"
@@ -53,7 +54,7 @@ def main() -> None:
         "seconds": arguments.seconds,
         "seed": arguments.seed,
         "minutes": (time.perf_counter() - start_s) / 60,
-        **READ_OUT.stamp(),
+        **FINE_GRID.stamp(),
         "rows": [_rounded(row) for row in rows],
         "findings": [vars(finding) for finding in findings],
     }

@@ -9,6 +9,7 @@ import pytest
 
 from robustvision.core.errors import MissingExtraError
 from robustvision.rppg import PulseEstimator
+from robustvision.rppg.models import shipped_model
 from robustvision.rppg.synthetic import SyntheticPulse
 
 SCRIPTS = Path(sys.executable).parent
@@ -37,8 +38,7 @@ def test_names_of_the_training_half_say_which_extra_they_need():
 
 
 def test_commands_that_need_no_torch_run(tmp_path):
-    model = Path(sys.modules["robustvision.rppg.pipeline"].__file__).parent / "models" / "rppg_small"
-    told = command("robustvision", "info", model, "--check", "--json")
+    told = command("robustvision", "info", shipped_model(), "--check", "--json")
     assert json.loads(told.stdout)["self_test"]["ok"] is True
     assert command("robustvision", "rppg", "--help").returncode == 0
     args = ("--layout", "pure", "--recordings", 1, "--seconds", 2, "--size", 64, "--json")

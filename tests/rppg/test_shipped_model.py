@@ -7,7 +7,7 @@ from robustvision.core.runtime import open_model
 from robustvision.rppg import PulseEstimator
 from robustvision.rppg.evaluation import evaluate_clips, model_predictor
 from robustvision.rppg.models import shipped_model
-from robustvision.rppg.protocol import Protocol
+from robustvision.rppg.protocol import FINE_GRID
 from robustvision.rppg.synthetic import SyntheticPulse
 
 MAX_BYTES = 1_500_000
@@ -36,9 +36,8 @@ def test_it_says_where_it_comes_from_and_how_far_to_trust_it(model):
 def test_it_reads_still_films_of_people_whom_it_never_saw(model):
     films = SyntheticPulse(24, split="test", seed=2)
     clips = films.clips(int(model.manifest.preprocessing["size"]), workers=1, quiet=True)
-    protocol = Protocol("paper2023, fine grid", refine=True)
-    [row] = evaluate_clips({"small": model_predictor(model)}, clips, protocol, quiet=True).rows()
-    assert row["mae"] < 4.0  # measured: see CARD.md
+    [row] = evaluate_clips({"small": model_predictor(model)}, clips, FINE_GRID, quiet=True).rows()
+    assert row["mae"] < 4.0  # ten seeds: 0.2 to 2.4, standard deviation 0.7
     assert row["coverage"] == 1
 
 

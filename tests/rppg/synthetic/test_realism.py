@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from robustvision.rppg.classical import METHODS
+from robustvision.rppg.protocol import FINE_GRID
 from robustvision.rppg.synthetic import SyntheticPulse
-from robustvision.rppg.synthetic.realism import READ_OUT, SETTINGS, Row, judge, measure, noise_peaks_db
+from robustvision.rppg.synthetic.realism import SETTINGS, Row, judge, measure, noise_peaks_db
 
 N, SECONDS = 30, 10.0
 
@@ -55,5 +56,5 @@ def test_a_static_film_is_refused_by_every_method():
     clips = SyntheticPulse(2, scenarios=("static",), seconds=10).clips(24, quiet=True)
     for clip in clips:
         for name, method in METHODS.items():
-            cleaned = READ_OUT.clean(method(clip.traces, clip.fs), clip.fs)
-            assert np.isnan(READ_OUT.heart_rate(cleaned, clip.fs)), name
+            cleaned = FINE_GRID.clean(method(clip.traces, clip.fs), clip.fs)
+            assert np.isnan(FINE_GRID.heart_rate(cleaned, clip.fs)), name

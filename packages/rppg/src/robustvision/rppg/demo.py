@@ -23,11 +23,10 @@ from robustvision.rppg.export import export_run
 from robustvision.rppg.models import shipped_model
 from robustvision.rppg.pipeline import PulseResult
 from robustvision.rppg.plots import agreement_figure, rate_figure, wave_figure
-from robustvision.rppg.protocol import Protocol
+from robustvision.rppg.protocol import FINE_GRID
 from robustvision.rppg.synthetic import SyntheticPulse, write_film
 from robustvision.rppg.training import build_training_set, load_pulse_recipe
 
-PROTOCOL = Protocol("paper2023, fine grid", refine=True)
 SCENARIOS = ("still", "talk", "light", "rotate", "walk", "dark")
 TEST_FILMS = 72
 LIVE_SECONDS, LIVE_PX = 30.0, 96
@@ -99,7 +98,7 @@ def _evaluate(models: Mapping[str, Model], films: SyntheticPulse, quiet: bool) -
         name: classical_predictor(name) for name in ("pos", "chrom")
     }
     hashes = {name: model.sha256 for name, model in models.items()}
-    return evaluate_clips(predictors, largest, PROTOCOL, hashes=hashes, quiet=quiet)
+    return evaluate_clips(predictors, largest, FINE_GRID, hashes=hashes, quiet=quiet)
 
 
 def _stream_without_torch(out: Path, model: Path, seed: int) -> tuple[list[PulseResult], float]:
@@ -128,7 +127,7 @@ def _fill(report: Report, out: Path, evaluation: PulseEvaluation, live: list[Pul
     waves = {name: each[0] for name, each in evaluation.waves.items()}
     times = [one.time_s for one in live]
     figures = {
-        "waves": (wave_figure(waves, clip.bvp, clip.fs, PROTOCOL), f"Waves and spectra: {dict(clip.conditions)}"),
+        "waves": (wave_figure(waves, clip.bvp, clip.fs, FINE_GRID), f"Waves and spectra: {dict(clip.conditions)}"),
         "live": (rate_figure(live, (times, [truth] * len(times))), "One film, frame by frame, without torch"),
         "agreement": (agreement_figure(*evaluation.rates("tiny, trained here")), "Agreement of tiny on unseen people"),
     }

@@ -9,7 +9,7 @@ import numpy as np
 from mmengine.evaluator import BaseMetric
 
 from robustvision.rppg.metrics import pulse_metrics
-from robustvision.rppg.protocol import PAPER2023, Protocol
+from robustvision.rppg.protocol import FINE_GRID, Protocol
 
 SHOWN = ("mae", "rmse", "rho", "snr_db", "macc", "coverage")
 
@@ -19,16 +19,14 @@ class PulseMetric(BaseMetric):
 
     Args:
         fs: Frames a second.
-        protocol: How heart rates are read; by default that of the paper, on a fine grid, since a window of a few
-            seconds has bins of several bpm.
+        protocol: How heart rates are read, a ``Protocol`` or its fields; windows of seconds need a fine grid.
     """
 
     default_prefix = "val"
 
-    def __init__(self, fs: float = 30.0, protocol: Protocol | dict[str, Any] | None = None) -> None:
+    def __init__(self, fs: float = 30.0, protocol: Protocol | dict[str, Any] = FINE_GRID) -> None:
         super().__init__()
-        chosen = protocol or {"name": "paper2023, fine grid", "band_hz": PAPER2023.band_hz, "refine": True}
-        self.fs, self.protocol = fs, chosen if isinstance(chosen, Protocol) else Protocol(**chosen)
+        self.fs, self.protocol = fs, protocol if isinstance(protocol, Protocol) else Protocol(**protocol)
 
     def process(self, data_batch: dict[str, Any], data_samples: Sequence[dict[str, Any]]) -> None:
         """Keep the waves of one batch, as plain arrays that gather over processes."""

@@ -27,11 +27,10 @@ from robustvision.rppg.data import Clip, PulseDataset
 from robustvision.rppg.evaluation import evaluate_clips, model_predictor
 from robustvision.rppg.graphs import stream_graph, window_graph
 from robustvision.rppg.preprocessing import Preprocessing
-from robustvision.rppg.protocol import Protocol
+from robustvision.rppg.protocol import FINE_GRID
 from robustvision.rppg.synthetic import SCENARIOS, SyntheticPulse
 
 LICENCE = "Apache-2.0"
-VALIDATION = Protocol("paper2023, fine grid", refine=True)
 SELF_TEST_FRAMES = 32
 CALIBRATION_FILMS = 180
 
@@ -145,7 +144,7 @@ def _calibrate(
     path: Path, validation: Sequence[Clip], config: Config, settings: Preprocessing, quiet: bool
 ) -> dict[str, Any]:
     predict = model_predictor(open_model(path, task=TASK))
-    measured = evaluate_clips({"model": predict}, validation, VALIDATION, quiet=True).metrics("model")
+    measured = evaluate_clips({"model": predict}, validation, FINE_GRID, quiet=True).metrics("model")
     clips, origin = list(validation), f"{len(validation)} validation clips"
     if _is_synthetic(config):
         clips, origin = _every_kind(settings, quiet), "synthetic validation films of every scenario and skin type"

@@ -23,13 +23,12 @@ from robustvision.rppg.confidence import DEFAULT, LIVE, MANIFEST_KEY, Confidence
 from robustvision.rppg.contract import FRAME, FRAMES, TASK, read_preprocessing
 from robustvision.rppg.hrv import HRV, heart_rate_variability
 from robustvision.rppg.judgement import judge_pulse
+from robustvision.rppg.models import shipped_model
 from robustvision.rppg.preprocessing import Preprocessing, check_image, skin_mean
 from robustvision.rppg.pulse_buffer import Ring
 from robustvision.rppg.time_grid import Sample, TimeGrid, is_later
 from robustvision.rppg.tracking import LOST_AFTER_S, BoxTracker, Detector
 from robustvision.rppg.wave_source import ClassicalWave, StreamWave, WaveSource, WindowWave
-
-SHIPPED_MODEL = "rppg_small"
 
 KEEP_S = 60.0
 WARM_UP_S = 5.0
@@ -142,10 +141,7 @@ class PulseEstimator:
         Args:
             **options: As for the class.
         """
-        import importlib.resources
-
-        with importlib.resources.as_file(importlib.resources.files("robustvision.rppg.models") / SHIPPED_MODEL) as path:
-            return cls(path, **options)
+        return cls(shipped_model(), **options)
 
     def _open_model(
         self,

@@ -174,6 +174,9 @@ class Protocol:
 
 PAPER2023 = Protocol("paper2023")
 TOOLBOX_CURRENT = Protocol("toolbox_current", band_hz=(0.6, 3.3))
+FINE_GRID = Protocol("paper2023, fine grid", refine=True)
+"""``PAPER2023`` for recordings of some seconds, whose bins would be several bpm wide."""
+
 PROTOCOLS = {protocol.name: protocol for protocol in (PAPER2023, TOOLBOX_CURRENT)}
 
 

@@ -13,8 +13,9 @@ from robustvision.core.export.files import staged_model
 from robustvision.core.runtime.session import open_model
 from robustvision.rppg.contract import TASK
 from robustvision.rppg.evaluation import classical_predictor, evaluate_clips, model_predictor
-from robustvision.rppg.export import VALIDATION, export_run
+from robustvision.rppg.export import export_run
 from robustvision.rppg.models import SHIPPED_MODEL, shipped_model
+from robustvision.rppg.protocol import FINE_GRID
 from robustvision.rppg.synthetic import SyntheticPulse
 from robustvision.rppg.training import train_pulse
 
@@ -47,7 +48,7 @@ def make_model(path: Path, *, seed: int = 0, work_dir: Path | None = None, quiet
             opened = open_model(place, task=TASK)
             clips = TEST.clips(int(opened.manifest.preprocessing["size"]), quiet=quiet)
             predictors = {"small": model_predictor(opened), "pos": classical_predictor("pos")}
-            evaluation = evaluate_clips(predictors, clips, VALIDATION, quiet=quiet)
+            evaluation = evaluate_clips(predictors, clips, FINE_GRID, quiet=quiet)
             rows = [*evaluation.rows(), *evaluation.rows("scenario"), *evaluation.rows("skin_type")]
             update_manifest(place, name=SHIPPED_MODEL, metrics={"test (synthetic)": evaluation.metrics("small")})
             size = sum(file.stat().st_size for file in place.iterdir())

@@ -8,7 +8,7 @@ credible generator and by far not sufficient: no real film was compared.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,13 +17,10 @@ import numpy.typing as npt
 from robustvision.rppg.classical import METHODS
 from robustvision.rppg.data.recording import Clip
 from robustvision.rppg.metrics import snr_db
-from robustvision.rppg.protocol import PAPER2023
+from robustvision.rppg.protocol import FINE_GRID
 from robustvision.rppg.synthetic.source import SyntheticPulse
 
 Floats = npt.NDArray[np.float64]
-
-READ_OUT = replace(PAPER2023, refine=True)
-"""How heart rates are read here: 10 s windows would leave 3.5 bpm steps on the coarse grid."""
 
 _NOISE_SEED = 1
 
@@ -136,13 +133,13 @@ def measure(
     )
     clips = recordings.clips(size_px, workers, cache_dir, quiet)
     waves, fs = _waves(clips), clips[0].fs
-    cleaned = {method: READ_OUT.clean(wave, fs) for method, wave in waves.items()}
+    cleaned = {method: FINE_GRID.clean(wave, fs) for method, wave in waves.items()}
     peaks_db, rates = _peaks(cleaned["pos"], fs)
     means, deviations = {}, {}
     if setting.scenario != "photo":
         truth = np.array([clip.conditions["heart_rate_bpm"] for clip in clips], np.float64)
         for method, wave in cleaned.items():
-            errors = np.abs(READ_OUT.heart_rate(wave, fs) - truth)
+            errors = np.abs(FINE_GRID.heart_rate(wave, fs) - truth)
             means[method], deviations[method] = float(errors.mean()), float(errors.std() / np.sqrt(n))
     return Row(name, setting.name, n, means, deviations, tuple(peaks_db.tolist()), tuple(rates.tolist()))
 
@@ -157,15 +154,15 @@ def _waves(clips: Sequence[Clip]) -> dict[str, Floats]:
 
 
 def _peaks(cleaned: Floats, fs: float) -> tuple[Floats, Floats]:
-    rates = READ_OUT.heart_rate(cleaned, fs)
-    return snr_db(cleaned, rates, fs, READ_OUT.band_hz, refine=True), rates
+    rates = FINE_GRID.heart_rate(cleaned, fs)
+    return snr_db(cleaned, rates, fs, FINE_GRID.band_hz, refine=True), rates
 
 
 def noise_peaks_db(count: int, seconds: float, fs: float = 30.0) -> Floats:
     """Return the peaks that POS shows in colours which are nothing but white noise: [count], in dB."""
     rng = np.random.default_rng(_NOISE_SEED)
     traces = 120 + 0.05 * rng.standard_normal((count, round(seconds * fs), 3))
-    return _peaks(READ_OUT.clean(METHODS["pos"](traces, fs), fs), fs)[0]
+    return _peaks(FINE_GRID.clean(METHODS["pos"](traces, fs), fs), fs)[0]
 
 
 def judge(rows: Sequence[Row], seconds: float) -> list[Finding]:
