@@ -1,0 +1,2 @@
+from .tile import Tile as Tile
+from .tile import TileSource as TileSource

@@ -1,0 +1,53 @@
+"""The currency of the data: one labelled picture, and where it comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+UInt8 = npt.NDArray[np.uint8]
+Bool = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class Tile:
+    """A labelled picture in memory.
+
+    Attributes:
+        name: Unique in its data set.
+        image: uint8 [H, W, 3], RGB.
+        label: uint8 [H, W], 1 where a building is labelled, else 0.
+        valid: bool [H, W], False where the image has no data; None where all is valid. Such pixels count nowhere.
+        group: What it was cut from: a scene, a raster, a city. Splits keep near tiles of one group together.
+        gsd_m: Ground sampling distance in metres; None if not known.
+        conditions: What else is known: height class, off-nadir angle, azimuth, district.
+    """
+
+    name: str
+    image: UInt8
+    label: UInt8
+    valid: Bool | None = None
+    group: str = ""
+    gsd_m: float | None = None
+    conditions: Mapping[str, str | int | float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TileSource:
+    """A labelled picture that is not read yet.
+
+    Attributes:
+        name: Unique in its data set.
+        read: Reads it.
+        group: As in `Tile`.
+        bounds: Left, top, right, bottom in units of the group (pixels of its raster, or map units with y pointing down
+            or up alike); None where places are not known. Block splits go by it.
+    """
+
+    name: str
+    read: Callable[[], Tile]
+    group: str = ""
+    bounds: tuple[float, float, float, float] | None = None

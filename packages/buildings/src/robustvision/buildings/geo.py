@@ -1,0 +1,90 @@
+"""Metres on the ground: the true size of a raster's pixels, and a coordinate system to measure lengths and areas in."""
+
+from __future__ import annotations
+
+import math
+
+from affine import Affine
+from pyproj import CRS, Geod, Transformer
+from pyproj.aoi import AreaOfInterest
+from pyproj.database import query_utm_crs_info
+from pyproj.exceptions import CRSError, ProjError
+from rasterio.crs import CRS as RasterCRS
+
+from robustvision.core.errors import InputError
+
+WGS84 = CRS.from_epsg(4326)
+MAX_DISTORTION = 0.01
+"""A projected system whose metres differ by more from metres on the ground is not measured in."""
+
+
+def as_crs(crs: RasterCRS | CRS | str) -> CRS:
+    """Return a coordinate reference system as pyproj's.
+
+    Args:
+        crs: rasterio's, pyproj's, or text such as ``EPSG:32755``.
+
+    Raises:
+        InputError: It is not known.
+    """
+    try:
+        return CRS.from_user_input(crs.to_wkt() if isinstance(crs, RasterCRS) else crs)
+    except (CRSError, ProjError) as error:
+        raise InputError(f"the coordinate reference system {crs} cannot be read ({error}): give an EPSG code") from error
+
+
+def ground_sampling_distance(transform: Affine, crs: RasterCRS | CRS | str, height: int, width: int) -> tuple[float, float]:
+    """Return the size of a raster's pixels on the ground, at its centre.
+
+    Measured on the ellipsoid between the centres of neighbouring pixels, so it holds for geographic systems and for
+    Web Mercator, whose metres shrink by the cosine of the latitude.
+
+    Args:
+        transform: From (column, row) to map units.
+        crs: The raster's coordinate reference system.
+        height: Rows.
+        width: Columns.
+
+    Returns:
+        Along a row and along a column, in metres.
+
+    Raises:
+        InputError: The system is not known, or the raster lies outside it.
+    """
+    to_degrees = Transformer.from_crs(as_crs(crs), WGS84, always_xy=True)
+    column, row = width / 2, height / 2
+    points = [transform * place for place in ((column, row), (column + 1, row), (column, row + 1))]
+    (lon, right, down), (lat, right_lat, down_lat) = to_degrees.transform(*zip(*points, strict=True))
+    if not all(math.isfinite(value) for value in (lon, lat, right, down)):
+        raise InputError(f"the raster's centre {points[0]} lies outside its coordinate system: check crs and transform")
+    geod = Geod(ellps="WGS84")
+    return geod.inv(lon, lat, right, right_lat)[2], geod.inv(lon, lat, down, down_lat)[2]
+
+
+def metric_crs(crs: RasterCRS | CRS | str, x: float, y: float) -> CRS:
+    """Return a system in metres, true to scale near a point: the given one if it is, else the point's UTM zone.
+
+    Args:
+        crs: The system of the data.
+        x: The point, in its units.
+        y: Likewise.
+
+    Raises:
+        InputError: The system is not known, or has no UTM zone at the point.
+    """
+    own = as_crs(crs)
+    if own.is_projected and abs(_metres_a_unit(own, x, y) - 1) < MAX_DISTORTION:
+        return own
+    lon, lat = Transformer.from_crs(own, WGS84, always_xy=True).transform(x, y)
+    if not (math.isfinite(lon) and math.isfinite(lat)):
+        raise InputError(f"({x}, {y}) lies outside {own.name}: check the coordinate reference system")
+    zones = query_utm_crs_info(datum_name="WGS 84", area_of_interest=AreaOfInterest(lon, lat, lon, lat))
+    if not zones:
+        raise InputError(f"there is no UTM zone at longitude {lon:.3f}, latitude {lat:.3f}: reproject the data")
+    return CRS.from_epsg(zones[0].code)
+
+
+def _metres_a_unit(crs: CRS, x: float, y: float) -> float:
+    """Length on the ground of one unit of a projected system."""
+    lon, lat = Transformer.from_crs(crs, WGS84, always_xy=True).transform([x, x + 1.0], [y, y])
+    return float(Geod(ellps="WGS84").inv(lon[0], lat[0], lon[1], lat[1])[2])

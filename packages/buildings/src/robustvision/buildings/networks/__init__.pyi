@@ -1,0 +1,1 @@
+from .compact_unet import CompactUNet as CompactUNet
