@@ -22,6 +22,7 @@ THRESHOLD = 0.5
 EPS = 1e-7
 """Added above and below the fraction in an image's score, as in the authors' evaluation."""
 
+Aggregation = Literal["micro", "image-mean", "image-mean, undefined skipped"]
 Bool = npt.NDArray[np.bool_]
 
 
@@ -91,7 +92,7 @@ class PixelScores:
         images: How many there were.
     """
 
-    aggregation: Literal["micro", "image-mean", "image-mean, undefined skipped"]
+    aggregation: Aggregation
     f1: float
     iou: float
     background_iou: float
@@ -148,8 +149,7 @@ def micro_scores(counts: Iterable[PixelCounts]) -> PixelScores:
     """
     images = _some(counts)
     total = sum(images, PixelCounts())
-    scores = (total.f1, total.iou, total.background_iou, total.precision, total.recall)
-    return PixelScores("micro", *scores, len(images))
+    return PixelScores("micro", total.f1, total.iou, total.background_iou, total.precision, total.recall, len(images))
 
 
 def image_mean_scores(counts: Iterable[PixelCounts], *, skip_undefined: bool = False) -> PixelScores:
@@ -178,13 +178,16 @@ def image_mean_scores(counts: Iterable[PixelCounts], *, skip_undefined: bool = F
     wrong = fp + fn
     fractions = ((2 * tp, 2 * tp + wrong), (tp, tp + wrong), (tn, tn + wrong), (tp, tp + fp), (tp, tp + fn))
     if skip_undefined:
-        scores = [
+        f1, iou, background_iou, precision, recall = (
             float((above[below > 0] / below[below > 0]).mean()) if (below > 0).any() else math.nan
             for above, below in fractions
-        ]
-        return PixelScores("image-mean, undefined skipped", *scores, len(images))
-    scores = [float(((above + EPS) / (below + EPS)).mean()) for above, below in fractions]
-    return PixelScores("image-mean", *scores, len(images))
+        )
+    else:
+        f1, iou, background_iou, precision, recall = (
+            float(((above + EPS) / (below + EPS)).mean()) for above, below in fractions
+        )
+    name: Aggregation = "image-mean, undefined skipped" if skip_undefined else "image-mean"
+    return PixelScores(name, f1, iou, background_iou, precision, recall, len(images))
 
 
 def thresholded(prediction: npt.ArrayLike) -> Bool:
