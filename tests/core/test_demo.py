@@ -42,3 +42,15 @@ def test_an_unknown_domain_is_refused_before_anything_runs(tmp_path):
     with pytest.raises(InputError, match=r"feet.*there are: toy"):
         demo.run_demos(["toy", "feet"], tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_program_without_torch_gives_its_output(tmp_path):
+    file = tmp_path / "answer.txt"
+    assert demo.run_without_torch("import sys\nprint(sys.argv[1])", file).strip() == str(file)
+
+
+def test_a_program_that_imports_torch_or_fails_is_no_edge_program(tmp_path):
+    with pytest.raises(RuntimeError, match="torch was imported"):
+        demo.run_without_torch("import sys\nsys.modules['torch'] = sys")
+    with pytest.raises(RuntimeError, match="no such reading"):
+        demo.run_without_torch("raise ValueError('no such reading')")

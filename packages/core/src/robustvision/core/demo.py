@@ -8,6 +8,8 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import shutil
+import subprocess
+import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,6 +54,27 @@ def fresh_run(folder: Path) -> Path:
     if (folder / "run.json").is_file():
         shutil.rmtree(folder)
     return folder
+
+
+def run_without_torch(program: str, *arguments: Path) -> str:
+    """Run a program as an edge machine would: in a process of its own, which fails if it imports torch.
+
+    Args:
+        program: Python code, which reads its arguments from ``sys.argv[1:]``.
+        arguments: Files that it is given.
+
+    Returns:
+        What it printed.
+
+    Raises:
+        RuntimeError: It failed, or imported torch or mmengine; its own message is in the text.
+    """
+    check = "import sys\nassert not {'torch', 'mmengine'} & set(sys.modules), 'torch was imported'\n"
+    command = [sys.executable, "-c", f"{program}\n{check}", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"the program without torch failed:\n{done.stderr}")
+    return done.stdout
 
 
 def run_demos(domains: list[str] | None, out: Path, *, seed: int = 0, quiet: bool = False) -> dict[str, Any]:
