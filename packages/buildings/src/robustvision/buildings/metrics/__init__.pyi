@@ -1,3 +1,16 @@
+from .instances import CocoScores as CocoScores
+from .instances import InstanceCounts as InstanceCounts
+from .instances import coco_scores as coco_scores
+from .instances import found_buildings as found_buildings
+from .instances import match_buildings as match_buildings
+from .instances import spacenet_f1 as spacenet_f1
+from .overlaps import Overlaps as Overlaps
+from .overlaps import boundary_iou as boundary_iou
+from .overlaps import mask_iou as mask_iou
+from .overlaps import mask_overlaps as mask_overlaps
+from .overlaps import overlaps as overlaps
+from .overlaps import polygon_iou as polygon_iou
+from .overlaps import polygon_overlaps as polygon_overlaps
 from .pixel import PixelCounts as PixelCounts
 from .pixel import PixelScores as PixelScores
 from .pixel import count_pixels as count_pixels

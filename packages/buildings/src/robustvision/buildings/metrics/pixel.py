@@ -55,27 +55,27 @@ class PixelCounts:
     @property
     def f1(self) -> float:
         """``2 TP / (2 TP + FP + FN)``."""
-        return _ratio(2 * self.tp, 2 * self.tp + self.fp + self.fn)
+        return ratio(2 * self.tp, 2 * self.tp + self.fp + self.fn)
 
     @property
     def iou(self) -> float:
         """``TP / (TP + FP + FN)``."""
-        return _ratio(self.tp, self.tp + self.fp + self.fn)
+        return ratio(self.tp, self.tp + self.fp + self.fn)
 
     @property
     def background_iou(self) -> float:
         """``TN / (TN + FP + FN)``. Far above ``iou`` on real tiles; the other way round, the labels are inverted."""
-        return _ratio(self.tn, self.tn + self.fp + self.fn)
+        return ratio(self.tn, self.tn + self.fp + self.fn)
 
     @property
     def precision(self) -> float:
         """``TP / (TP + FP)``."""
-        return _ratio(self.tp, self.tp + self.fp)
+        return ratio(self.tp, self.tp + self.fp)
 
     @property
     def recall(self) -> float:
         """``TP / (TP + FN)``."""
-        return _ratio(self.tp, self.tp + self.fn)
+        return ratio(self.tp, self.tp + self.fn)
 
 
 @dataclass(frozen=True)
@@ -249,5 +249,6 @@ def _some(counts: Iterable[PixelCounts]) -> list[PixelCounts]:
     return images
 
 
-def _ratio(above: int, below: int) -> float:
+def ratio(above: float, below: float) -> float:
+    """Return a fraction, NaN where it has no denominator."""
     return above / below if below else math.nan
