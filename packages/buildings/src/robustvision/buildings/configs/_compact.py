@@ -1,0 +1,38 @@
+"""What the recipes on rendered scenes share: a narrow U-Net, misaligned labels of many districts, a few clean tiles of one.
+
+``train_dataloader`` holds the large noisy set, ``clean_dataset`` the small clean one, ``val_dataloader`` clean tiles of
+the same district as ``clean_dataset``; ``adaptation`` says how one becomes the other.
+"""
+
+from mmengine.optim import CosineAnnealingLR, LinearLR
+from torch.optim import Adam
+
+from robustvision.buildings.data import synthetic_dataset
+from robustvision.buildings.evaluator import BuildingMetric
+from robustvision.buildings.losses import BCEDiceLoss
+from robustvision.buildings.model import BuildingModel
+from robustvision.buildings.networks import CompactUNet
+
+epochs = 6
+learning_rate = 3e-3
+
+model = dict(type=BuildingModel, network=dict(type=CompactUNet, widths=(8, 16, 32, 48)), loss=dict(type=BCEDiceLoss))
+train_dataloader = dict(
+    batch_size=8,
+    dataset=dict(type=synthetic_dataset, count=480, label="noisy", split="train", size_px=96, augmentation=dict()),
+)
+clean_dataset = dict(
+    type=synthetic_dataset, count=16, label="roof", split="train", districts=(0,), seed=1, size_px=96, augmentation=dict()
+)
+val_dataloader = dict(
+    batch_size=8,
+    dataset=dict(type=synthetic_dataset, count=32, label="roof", split="validation", districts=(0,), size_px=96),
+)
+val_evaluator = dict(type=BuildingMetric)
+optim_wrapper = dict(optimizer=dict(type=Adam, lr=learning_rate))
+param_scheduler = [
+    dict(type=LinearLR, start_factor=0.1, by_epoch=True, begin=0, end=1, convert_to_iter_based=True),
+    dict(type=CosineAnnealingLR, eta_min=1e-5, by_epoch=True, begin=1, end=epochs, convert_to_iter_based=True),
+]
+train_cfg = dict(max_epochs=epochs, val_interval=1)
+default_hooks = dict(checkpoint=dict(save_best="val/iou", rule="greater"))
