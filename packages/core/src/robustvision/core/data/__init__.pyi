@@ -1,6 +1,9 @@
 from .class_noise import class_dependent_noise as class_dependent_noise
 from .class_noise import transition_noise as transition_noise
 from .class_noise import uniform_noise as uniform_noise
+from .combined import Mixed as Mixed
+from .combined import Paired as Paired
+from .combined import Repeated as Repeated
 from .content_noise import instance_noise as instance_noise
 from .corruptions.apply import CORRUPTIONS as CORRUPTIONS
 from .corruptions.apply import corrupt as corrupt

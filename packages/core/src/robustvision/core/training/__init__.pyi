@@ -1,3 +1,14 @@
+from .adaptation import adapt as adapt
+from .adaptation import in_memory as in_memory
+from .adaptation_losses import distillation_loss as distillation_loss
+from .adaptation_losses import output_divergence as output_divergence
+from .adaptation_models import DistilledModel as DistilledModel
+from .adaptation_models import MutualModel as MutualModel
+from .adaptation_options import METHODS as METHODS
+from .adaptation_options import AdaptationOptions as AdaptationOptions
+from .adaptation_options import AdaptationResult as AdaptationResult
+from .adaptation_options import Method as Method
+from .adaptation_options import read_adaptation as read_adaptation
 from .checkpoints import find_checkpoint as find_checkpoint
 from .checkpoints import find_weights as find_weights
 from .checkpoints import load_weights as load_weights

@@ -1,5 +1,13 @@
 from .checkpoint import CheckpointHook as CheckpointHook
 from .early_stop import EarlyStopHook as EarlyStopHook
+from .freeze import FreezeHook as FreezeHook
+from .freeze import freeze as freeze
+from .freeze import keep_in_eval as keep_in_eval
+from .gradual import GRADUAL_FACTORS as GRADUAL_FACTORS
+from .gradual import GradualUnfreezeHook as GradualUnfreezeHook
+from .gradual import frozen_below as frozen_below
+from .gradual import slanted_triangular as slanted_triangular
+from .initial_network import InitialNetworkHook as InitialNetworkHook
 from .json_log import JsonLogHook as JsonLogHook
 from .loss_guard import LossGuardHook as LossGuardHook
 from .progress import ProgressHook as ProgressHook
