@@ -1,9 +1,12 @@
+from .bootstrap import block_bootstrap as block_bootstrap
 from .instances import CocoScores as CocoScores
 from .instances import InstanceCounts as InstanceCounts
 from .instances import coco_scores as coco_scores
 from .instances import found_buildings as found_buildings
 from .instances import match_buildings as match_buildings
 from .instances import spacenet_f1 as spacenet_f1
+from .offset_metrics import OffsetErrors as OffsetErrors
+from .offset_metrics import offset_errors as offset_errors
 from .overlaps import Overlaps as Overlaps
 from .overlaps import boundary_iou as boundary_iou
 from .overlaps import mask_iou as mask_iou
@@ -16,3 +19,13 @@ from .pixel import PixelScores as PixelScores
 from .pixel import count_pixels as count_pixels
 from .pixel import image_mean_scores as image_mean_scores
 from .pixel import micro_scores as micro_scores
+from .polygon_metrics import complexity_iou as complexity_iou
+from .polygon_metrics import max_tangent_angle_errors_deg as max_tangent_angle_errors_deg
+from .polygon_metrics import polis as polis
+from .polygon_metrics import polis_score as polis_score
+from .stratified import Recall as Recall
+from .stratified import add_counts as add_counts
+from .stratified import counts_by_building as counts_by_building
+from .stratified import displacement_bin as displacement_bin
+from .stratified import label_f1 as label_f1
+from .stratified import recall_by_height_class as recall_by_height_class
