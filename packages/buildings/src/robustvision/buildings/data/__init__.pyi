@@ -1,4 +1,14 @@
+from .build import synthetic_dataset as synthetic_dataset
 from .dataset import Augmentation as Augmentation
 from .dataset import BuildingDataset as BuildingDataset
+from .duplicates import Duplicate as Duplicate
+from .duplicates import Signature as Signature
+from .duplicates import find_duplicates as find_duplicates
+from .duplicates import signature as signature
+from .splits import PARTS as PARTS
+from .splits import Part as Part
+from .splits import Split as Split
+from .splits import block_split as block_split
+from .splits import random_split as random_split
 from .tile import Tile as Tile
 from .tile import TileSource as TileSource

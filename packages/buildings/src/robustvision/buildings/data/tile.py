@@ -21,7 +21,7 @@ class Tile:
         image: uint8 [H, W, 3], RGB.
         label: uint8 [H, W], 1 where a building is labelled, else 0.
         valid: bool [H, W], False where the image has no data; None where all is valid. Such pixels count nowhere.
-        group: What it was cut from: a scene, a raster, a city. Splits keep near tiles of one group together.
+        group: What it was cut from: a scene or a raster. Tiles of one group are no independent samples.
         gsd_m: Ground sampling distance in metres; None if not known.
         conditions: What else is known: height class, off-nadir angle, azimuth, district.
     """
@@ -42,9 +42,10 @@ class TileSource:
     Attributes:
         name: Unique in its data set.
         read: Reads it.
-        group: As in `Tile`.
-        bounds: Left, top, right, bottom in units of the group (pixels of its raster, or map units with y pointing down
-            or up alike); None where places are not known. Block splits go by it.
+        group: The plane that ``bounds`` lie on: a raster without a place, or a coordinate system, which many rasters
+            share; where places are not known, what must stay together: a scene, a city. Splits go by it.
+        bounds: Least x, least y, greatest x, greatest y in units of that plane (pixels, or map units); None where
+            places are not known.
     """
 
     name: str
