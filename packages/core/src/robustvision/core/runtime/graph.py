@@ -7,6 +7,7 @@ takes 6 us, about 0.1 % of a small network's run).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,14 +27,25 @@ class _Check:
     name: str
     dtype: np.dtype[Any]
     rank: int
-    fixed: tuple[tuple[int, int], ...]
+    fixed_axes: list[int]
+    fixed_sizes: list[int]
     is_float: bool
 
     @classmethod
     def of(cls, spec: TensorSpec) -> _Check:
         dtype = np.dtype(spec.dtype)
-        fixed = tuple((axis, size) for axis, size in enumerate(spec.shape) if isinstance(size, int))
-        return cls(spec, spec.name, dtype, len(spec.shape), fixed, dtype.kind == "f")
+        fixed = {axis: size for axis, size in enumerate(spec.shape) if isinstance(size, int)}
+        return cls(spec, spec.name, dtype, len(spec.shape), [*fixed], [*fixed.values()], dtype.kind == "f")
+
+    def accepts(self, array: object) -> bool:
+        return (
+            isinstance(array, np.ndarray)
+            and array.dtype == self.dtype
+            and array.ndim == self.rank
+            and array.size > 0
+            and [array.shape[axis] for axis in self.fixed_axes] == self.fixed_sizes
+            and not (self.is_float and not np.isfinite(array).all())
+        )
 
 
 class Graph:
@@ -51,8 +63,12 @@ class Graph:
         self._run_session = session.run
         self._checks = tuple(_Check.of(tensor) for tensor in spec.inputs)
         self._output_names = [tensor.name for tensor in spec.outputs]
-        names = [size for tensor in spec.inputs for size in tensor.shape if isinstance(size, str)]
-        self._shares_axes = len(set(names)) < len(names)
+        places: dict[str, list[tuple[str, int]]] = {}
+        for tensor in spec.inputs:
+            for axis, size in enumerate(tensor.shape):
+                if isinstance(size, str):
+                    places.setdefault(size, []).append((tensor.name, axis))
+        self._shared_axes = {name: found for name, found in places.items() if len(found) > 1}
 
     def __repr__(self) -> str:
         inputs = ", ".join(f"{tensor.name}: {_form(tensor)}" for tensor in self.spec.inputs)
@@ -78,25 +94,10 @@ class Graph:
             raise InputError(f"{self._origin} takes {len(checks)} inputs ({self._input_names}), got {len(arrays)}")
         feed = {}
         for check, array in zip(checks, arrays, strict=True):
-            if (
-                not isinstance(array, np.ndarray)
-                or array.dtype != check.dtype
-                or array.ndim != check.rank
-                or not array.size
-                or any(array.shape[axis] != size for axis, size in check.fixed)
-                or (check.is_float and not np.isfinite(array).all())
-            ):
-                hint = ", or reset() the stream" if check.name in self.spec.states else ""
-                raise InputError(f"{self._origin}: {_complaint(check.spec, array)}{hint}")
+            if not check.accepts(array):
+                raise self._refusal(check, array)
             feed[check.name] = array
-        if self._shares_axes:
-            self._check_shared_axes(feed)
-        try:
-            outputs: list[Array] = self._run_session(self._output_names, feed)
-        except Exception as error:  # onnxruntime's own classes are not public
-            shapes = ", ".join(f"{name} {array.shape}" for name, array in feed.items())
-            raise ModelError(f"{self._origin}: onnxruntime could not run it on {shapes}: {error}") from error
-        return outputs
+        return self._run(feed)
 
     def run(self, inputs: dict[str, Array]) -> dict[str, Array]:
         """Run the graph on named inputs.
@@ -124,17 +125,26 @@ class Graph:
     def _input_names(self) -> str:
         return ", ".join(check.name for check in self._checks)
 
-    def _check_shared_axes(self, feed: dict[str, Array]) -> None:
-        """Inputs that name the same dynamic axis must agree on its size."""
-        sizes: dict[str, tuple[int, str]] = {}
-        for tensor in self.spec.inputs:
-            for axis, size in zip(tensor.shape, feed[tensor.name].shape, strict=True):
-                if isinstance(axis, str) and sizes.setdefault(axis, (size, tensor.name))[0] != size:
-                    known, owner = sizes[axis]
+    def _refusal(self, check: _Check, array: object) -> InputError:
+        hint = ", or reset() the stream" if check.name in self.spec.states else ""
+        return InputError(f"{self._origin}: {_complaint(check.spec, array)}{hint}")
+
+    def _run(self, feed: dict[str, Array]) -> list[Array]:
+        """Run the graph on inputs that were checked one by one."""
+        for axis, ((owner, place), *others) in self._shared_axes.items():
+            known = feed[owner].shape[place]
+            for name, other_place in others:
+                if feed[name].shape[other_place] != known:
                     raise InputError(
-                        f"{self._origin}: {tensor.name} has {axis}={size}, but {owner} has {axis}={known}: "
-                        "give both the same size (a stream keeps its sizes until reset())"
+                        f"{self._origin}: {name} has {axis}={feed[name].shape[other_place]}, but {owner} has "
+                        f"{axis}={known}: give both the same size (a stream keeps its sizes until reset())"
                     )
+        try:
+            outputs: list[Array] = self._run_session(self._output_names, feed)
+        except Exception as error:  # onnxruntime's own classes are not public
+            shapes = ", ".join(f"{name} {array.shape}" for name, array in feed.items())
+            raise ModelError(f"{self._origin}: onnxruntime could not run it on {shapes}: {error}") from error
+        return outputs
 
 
 class Stream:
@@ -147,7 +157,9 @@ class Stream:
     def __init__(self, graph: Graph) -> None:
         self._graph = graph
         self._states: dict[str, Array] = {}
-        self._state_specs = [tensor for tensor in graph.spec.inputs if tensor.name in graph.spec.states]
+        states = graph.spec.states
+        self._state_checks = [check for check in graph._checks if check.name in states]
+        self._checks = {check.name: check for check in graph._checks if check.name not in states}
 
     def step(self, **arrays: Array) -> dict[str, Array]:
         """Feed the inputs of one step.
@@ -162,13 +174,22 @@ class Stream:
             InputError: An array does not fit, its sizes differ from the stream's earlier steps, or a state is given.
             ModelError: A state has a dynamic axis that no input names.
         """
+        graph = self._graph
+        if arrays.keys() != self._checks.keys():
+            if taken := arrays.keys() & graph.spec.states.keys():
+                raise InputError(f"{min(taken)} is a state, which the stream itself hands on: leave it out")
+            wanted, given = ", ".join(self._checks), ", ".join(arrays) or "none"
+            raise InputError(f"{graph._origin} takes the inputs {wanted}, got {given}")
+        for name, array in arrays.items():
+            if not self._checks[name].accepts(array):
+                raise graph._refusal(self._checks[name], array)
         states = self._states or self._zeros(arrays)
-        if arrays.keys() & states.keys():
-            raise InputError(
-                f"{min(arrays.keys() & states.keys())} is a state, which the stream itself hands on: leave it out"
-            )
-        outputs = self._graph.run({**arrays, **states})
-        self._states = {name: outputs.pop(output) for name, output in self._graph.spec.states.items()}
+        for check in self._state_checks:  # the graph itself gave them: only their values can be wrong
+            if check.is_float and not _is_finite(states[check.name]):
+                raise graph._refusal(check, states[check.name])
+        arrays.update(states)
+        outputs = dict(zip(graph._output_names, graph._run(arrays), strict=True))
+        self._states = {name: outputs.pop(output) for name, output in graph.spec.states.items()}
         return outputs
 
     def reset(self) -> None:
@@ -182,7 +203,13 @@ class Stream:
             if tensor.name in arrays:
                 shape = np.shape(arrays[tensor.name])
                 sizes.update((axis, n) for axis, n in zip(tensor.shape, shape, strict=False) if isinstance(axis, str))
-        return {tensor.name: _zeros(tensor, sizes) for tensor in self._state_specs}
+        return {check.name: _zeros(check.spec, sizes) for check in self._state_checks}
+
+
+def _is_finite(array: Array) -> bool:
+    """Whether no value is NaN or infinite: any would be in the sum of squares, which takes a third of the time of the
+    exact search and is only not believed where it overflows."""
+    return math.isfinite(np.vdot(array, array)) or bool(np.isfinite(array).all())
 
 
 def _zeros(tensor: TensorSpec, sizes: dict[str, int]) -> Array:
