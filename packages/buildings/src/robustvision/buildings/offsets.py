@@ -199,7 +199,7 @@ def swept_shape(footprint: Polygon | MultiPolygon, offset_px: tuple[float, float
         (0.0, 0.0, 5.0, 1.0)
     """
     step = np.asarray(offset_px, dtype=np.float64)
-    rings = shapely.get_rings(footprint)
+    rings = shapely.get_rings(shapely.get_parts(footprint))
     corners, ring = shapely.get_coordinates(rings, return_index=True)
     same = ring[1:] == ring[:-1]
     start, end = corners[:-1][same], corners[1:][same]

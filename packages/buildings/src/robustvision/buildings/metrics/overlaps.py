@@ -224,8 +224,9 @@ def checked_polygons(polygons: Polygons, name: str) -> npt.NDArray[Any]:
 
 def _pixels(masks: npt.NDArray[Any], name: str) -> scipy.sparse.csr_matrix:
     """Sparse [n, H * W], 1 in a mask: masks of any count take as much memory as they cover."""
+    size = math.prod(masks.shape[-2:])
     if masks.ndim == 3 and (masks.dtype == np.bool_ or np.isin(masks, (0, 1)).all()):
-        rows, columns = np.nonzero(masks.reshape(len(masks), -1))
+        rows, columns = np.nonzero(masks.reshape(len(masks), size))
         number = len(masks)
     elif masks.ndim == 2 and np.issubdtype(masks.dtype, np.integer) and not (masks < 0).any():
         columns = np.flatnonzero(masks)
@@ -235,7 +236,6 @@ def _pixels(masks: npt.NDArray[Any], name: str) -> scipy.sparse.csr_matrix:
         raise InputError(
             f"{name} masks are {masks.dtype} {masks.shape}: expected bool [n, H, W], or a map of numbers, int [H, W]"
         )
-    size = masks.shape[-2] * masks.shape[-1]
     pixels = scipy.sparse.csr_matrix((np.ones(rows.size, dtype=np.int64), (rows, columns)), shape=(number, size))
     empty = np.flatnonzero(np.diff(pixels.indptr) == 0)
     if empty.size:

@@ -154,11 +154,12 @@ def max_tangent_angle_errors_deg(predicted: Polygons, truth: Polygons) -> Float6
         return np.zeros(0)
     covered = shapely.area(shapely.intersection(a, shapely.union_all(b))) / shapely.area(a)
     chosen = a[covered > MIN_PRECISION]
-    rings, owner = shapely.get_rings(chosen, return_index=True)
-    true_rings = shapely.get_rings(b)
+    parts, owner = shapely.get_parts(chosen, return_index=True)
+    rings, part = shapely.get_rings(parts, return_index=True)
+    true_rings = shapely.get_rings(shapely.get_parts(b))
     tree = shapely.STRtree(true_rings)
     angles = np.zeros(len(chosen))
-    for ring, prediction in zip(rings, owner, strict=True):
+    for ring, prediction in zip(rings, owner[part], strict=True):
         angles[prediction] = max(angles[prediction], _largest_turn_deg(ring, true_rings, tree))
     return angles
 
