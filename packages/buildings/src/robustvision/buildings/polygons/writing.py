@@ -1,0 +1,56 @@
+"""Buildings as a layer that a geographic information system opens: GeoPackage, or GeoJSON after RFC 7946."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from pyproj import CRS
+from rasterio.crs import CRS as RasterCRS
+
+from robustvision.buildings.contract import Target
+from robustvision.buildings.polygons.building_polygon import BuildingPolygon
+from robustvision.buildings.polygons.geojson import write_geojson
+from robustvision.buildings.polygons.geopackage import write_geopackage
+from robustvision.buildings.polygons.layer import Layer
+from robustvision.core.errors import InputError
+
+_WRITERS = {".geojson": write_geojson, ".json": write_geojson, ".gpkg": write_geopackage}
+
+
+def write_polygons(
+    features: Iterable[BuildingPolygon],
+    out: str | os.PathLike[str],
+    *,
+    crs: RasterCRS | CRS | str | None,
+    target: Target,
+    model_name: str = "",
+    model_hash: str = "",
+    layer: str = "buildings",
+) -> int:
+    """Write buildings to a file, as they come, whole or not at all.
+
+    The same buildings give the same bytes. A layer without buildings is a valid empty one.
+
+    Args:
+        features: The buildings.
+        out: ``.gpkg``: a GeoPackage in the raster's own system, with a style that QGIS finds in it. ``.geojson`` or
+            ``.json``: GeoJSON, in longitude and latitude on WGS 84 whatever the raster's system, with a style for QGIS
+            beside it (``.qml``).
+        crs: The system of the geometries; None if there is none.
+        target: What the outlines show.
+        model_name: Of the model that made them.
+        model_hash: Likewise.
+        layer: Name of the layer.
+
+    Returns:
+        How many were written.
+
+    Raises:
+        InputError: The file's ending is another one, it cannot be written, or GeoJSON is asked for without a system.
+    """
+    path = Path(out)
+    if path.suffix.lower() not in _WRITERS:
+        raise InputError(f"{out} ends in {path.suffix or 'nothing'}: expected {', '.join(_WRITERS)}")
+    return _WRITERS[path.suffix.lower()](features, path, Layer(layer, target, crs, model_name, model_hash))
