@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import cast
 
 import cv2
 import numpy as np
@@ -74,7 +75,7 @@ def find_components(strips: Iterable[Strip], *, min_pixels: int = 1) -> Iterator
     """
     waiting, owner = np.empty((0, 4), np.int64), np.empty(0, np.int64)  # runs of open components, and which one's
     for strip in strips:
-        labels = cv2.connectedComponents(strip.mask.view(np.uint8), connectivity=4, ltype=cv2.CV_32S)[1]
+        labels = _label(strip.mask)
         new = _runs(strip)
         bottom = strip.top + len(labels) - 1
         runs = np.concatenate((waiting, new))
@@ -102,6 +103,10 @@ def _by_last(component: Component) -> tuple[int, int]:
 
 def _count(numbers: Int64) -> int:
     return int(numbers.max()) + 1 if numbers.size else 0
+
+
+def _label(mask: Bool) -> Int32:
+    return cast(Int32, cv2.connectedComponents(mask.view(np.uint8), connectivity=4, ltype=cv2.CV_32S)[1])
 
 
 def _runs(strip: Strip) -> Int64:

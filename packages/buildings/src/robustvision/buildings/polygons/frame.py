@@ -9,9 +9,9 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+import rasterio.crs
 from affine import Affine
 from pyproj import Transformer
-from rasterio.crs import CRS as RasterCRS
 
 from robustvision.buildings.geo import as_crs, metric_crs
 from robustvision.core.errors import InputError
@@ -68,7 +68,7 @@ class MapFrame:
         return np.stack((a * x + b * y + c, d * x + e * y + f), axis=1)
 
 
-def map_frame(transform: Affine, crs: RasterCRS | str | None, height: int, width: int) -> MapFrame:
+def map_frame(transform: Affine, crs: rasterio.crs.CRS | str | None, height: int, width: int) -> MapFrame:
     """Place a raster on the map.
 
     Args:
@@ -85,8 +85,8 @@ def map_frame(transform: Affine, crs: RasterCRS | str | None, height: int, width
     own = as_crs(crs)
     metric = metric_crs(own, *(transform * (width / 2, height / 2)))
     frame = MapFrame(transform, own.to_wkt(), None if metric == own else metric.to_wkt(), 1.0)
-    corner = np.array(((0, 0), (1, 0), (0, 1))) + (width // 2, height // 2)
-    origin, right, down = frame.to_plane(corner)
+    column, row = width // 2, height // 2
+    origin, right, down = frame.to_plane(np.array(((column, row), (column + 1, row), (column, row + 1))))
     area = abs(float((right - origin)[0] * (down - origin)[1] - (right - origin)[1] * (down - origin)[0]))
     if not (math.isfinite(area) and area > 0):
         raise InputError(f"the raster's pixels have an area of {area} m2: check its transform {tuple(transform)[:6]}")

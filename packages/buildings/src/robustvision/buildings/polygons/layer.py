@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import rasterio.crs
 from pyproj import CRS
-from rasterio.crs import CRS as RasterCRS
 
 from robustvision.buildings.contract import Target
 from robustvision.buildings.geo import as_crs
@@ -21,7 +21,7 @@ class Layer:
 
     name: str
     target: Target
-    crs: RasterCRS | CRS | str | None
+    crs: rasterio.crs.CRS | CRS | str | None
     model_name: str
     model_hash: str
 

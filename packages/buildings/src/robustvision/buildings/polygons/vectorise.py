@@ -112,8 +112,8 @@ def _read_frame(path: str | os.PathLike[str]) -> MapFrame:
     with _open(path) as raster:
         if raster.count != 1 or raster.dtypes[0] != "uint8":
             raise InputError(
-                f"{path} has {raster.count} bands of {raster.dtypes[0]}: expected one band of uint8, probabilities 0..1 "
-                "as 0..255"
+                f"{path} has {raster.count} bands of {raster.dtypes[0]}: expected one band of uint8, probabilities "
+                "0..1 as 0..255"
             )
         crs = None if raster.transform.is_identity else raster.crs  # a system without a place says nothing of size
         return map_frame(raster.transform, crs, raster.height, raster.width)

@@ -6,8 +6,8 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+import rasterio.crs
 from pyproj import CRS
-from rasterio.crs import CRS as RasterCRS
 
 from robustvision.buildings.contract import Target
 from robustvision.buildings.polygons.building_polygon import BuildingPolygon
@@ -23,7 +23,7 @@ def write_polygons(
     features: Iterable[BuildingPolygon],
     out: str | os.PathLike[str],
     *,
-    crs: RasterCRS | CRS | str | None,
+    crs: rasterio.crs.CRS | CRS | str | None,
     target: Target,
     model_name: str = "",
     model_hash: str = "",
