@@ -119,7 +119,11 @@ def plan_place(
             lots = _lots(rng, style, size, half, crossings, road)
             middle = start + road + row * depth
             is_vacant = rng.random(len(lots)) < style.vacancy
-            for (at, width, a, b), vacant in zip(lots, is_vacant, strict=True):
+            places = np.column_stack([lots[:, 0], np.full(len(lots), middle)]) @ axes + centre
+            is_near = ((places >= (left, top)) & (places <= (right, bottom))).all(axis=1)
+            for (at, width, a, b), vacant, near in zip(lots, is_vacant, is_near, strict=True):
+                if not near:
+                    continue
                 if not vacant:
                     blocks.append(_block(rng, style, height_class, (at, middle), (width, depth), (a, b), axes, centre))
                 elif rng.random() < style.pads:

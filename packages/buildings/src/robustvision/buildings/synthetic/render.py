@@ -69,7 +69,7 @@ def render(
     centre = canvas.ids[OVERSAMPLING // 2 :: OVERSAMPLING, OVERSAMPLING // 2 :: OVERSAMPLING]
     kinds, owners = np.array(canvas.kinds)[centre], np.array(canvas.owners, np.int32)[centre]
     roof = kinds == ROOF
-    trees = _standing_trees(plans, footprint, gsd_m)
+    trees = _standing_trees(plans, footprint, view, gsd_m)
     in_shade = _shade(canvas, blocks, trees, view, gsd_m)
     _paint_trees(canvas, rng, trees, view, scale)
     light = _light(canvas, terrain, in_shade)
@@ -124,11 +124,14 @@ def _fill(ids: npt.NDArray[np.int32], quads_m: Array, number: int, gsd_m: float)
         cv2.fillConvexPoly(ids, quad, number, shift=_SHIFT)
 
 
-def _standing_trees(plans: Sequence[Plan], footprint: Bool, gsd_m: float) -> Array:
-    """[n, 4] the trees that do not stand in a building, as far as the picture tells."""
+def _standing_trees(plans: Sequence[Plan], footprint: Bool, view: View, gsd_m: float) -> Array:
+    """[n, 4] the trees whose canopies or shadows may be seen, without those that stand in a building."""
     trees = np.concatenate([plan.trees_m for plan in plans])
-    column, row = np.floor(trees[:, :2] / gsd_m).astype(int).T
     height, width = footprint.shape
+    reach = 2 * trees[:, 2:3] + trees[:, 3:] * max(np.abs(view.lean).max(), np.abs(view.shadow).max())
+    place, size = trees[:, :2], np.array([width, height]) * gsd_m
+    trees = trees[((place > -reach) & (place < size + reach)).all(axis=1)]
+    column, row = np.floor(trees[:, :2] / gsd_m).astype(int).T
     is_inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
     hit = footprint[np.clip(row, 0, height - 1), np.clip(column, 0, width - 1)]
     return trees[~(is_inside & hit)]
@@ -154,21 +157,18 @@ def _shade(canvas: Canvas, blocks: Sequence[Block], trees: Array, view: View, gs
                 falling = ((1 - patch.across) * block.height_m).astype(np.float32)
                 part = dark_m[patch.window]
                 np.maximum(part, falling, out=part, where=patch.inside)
-    inner = dark_m[margin : margin + height, margin : margin + width]
-    in_shade = cv2.resize(inner, canvas.ids.shape[::-1], interpolation=cv2.INTER_LINEAR) > 0.25
-    row, column = np.nonzero(canvas.height_m > 0)
-    tall = canvas.height_m[row, column]
-    lean = (view.lean / gsd_m).astype(np.float32)
-    x = (column + 0.5) / OVERSAMPLING + margin - tall * lean[0]
-    y = (row + 0.5) / OVERSAMPLING + margin - tall * lean[1]
-    is_facade = np.array(canvas.kinds)[canvas.ids[row, column]] == FACADE
-    step = -view.lean / max(float(np.hypot(*view.lean)), 1e-9)  # a wall's own edge is not its neighbour
-    x, y = x + 1.2 * step[0] * is_facade, y + 1.2 * step[1] * is_facade
-    column_1x = np.clip(x.astype(int), 0, dark_m.shape[1] - 1)
-    row_1x = np.clip(y.astype(int), 0, dark_m.shape[0] - 1)
-    in_light = np.array(canvas.in_light)[canvas.ids[row, column]]
-    in_shade[row, column] = (dark_m[row_1x, column_1x] > tall + 0.5) & in_light
-    return np.asarray(in_shade)
+    seen_m = np.maximum(canvas.height_m, 0)
+    lean = view.lean / gsd_m
+    away = lean / max(float(np.hypot(*lean)), 1e-9) * 1.2  # a wall's own foot is dark on its inner side
+    is_facade = (np.array(canvas.kinds) == FACADE).astype(np.float32).take(canvas.ids)
+    at = [
+        margin - 0.5 + (np.arange(side, dtype=np.float32) + 0.5) / OVERSAMPLING
+        for side in (canvas.ids.shape[1], canvas.ids.shape[0])
+    ]
+    x = at[0] - seen_m * np.float32(lean[0]) - is_facade * np.float32(away[0])
+    y = at[1][:, None] - seen_m * np.float32(lean[1]) - is_facade * np.float32(away[1])
+    dark_here = cv2.remap(dark_m, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+    return np.asarray((dark_here > seen_m + 0.3) & np.array(canvas.in_light).take(canvas.ids))
 
 
 def _paint_trees(canvas: Canvas, rng: np.random.Generator, trees: Array, view: View, scale: float) -> None:
@@ -199,13 +199,15 @@ def _paint_trees(canvas: Canvas, rng: np.random.Generator, trees: Array, view: V
 
 def _light(canvas: Canvas, terrain: Float32, in_shade: Bool) -> Float32:
     """Return what reaches the camera: float32 [H, W, 3] in pixels of the picture, 0 to 1."""
-    light = np.array(canvas.colours, np.float32)[canvas.ids]
+    colours = np.array(canvas.colours, np.float32)  # open ground has 0: it comes from `terrain`
+    number = canvas.ids + np.uint32(len(colours)) * in_shade
+    light = np.concatenate([colours, colours * _SHADE]).take(number, axis=0)
     is_open = canvas.ids == 0
-    large = cv2.resize(terrain, canvas.ids.shape[::-1], interpolation=cv2.INTER_LINEAR)
-    np.copyto(light, large, where=is_open[..., None])
-    light[in_shade] *= _SHADE
+    ground = np.stack([is_open & ~in_shade, is_open & in_shade], axis=-1).astype(np.float32)
     size = (terrain.shape[1], terrain.shape[0])
-    return np.asarray(cv2.resize(light, size, interpolation=cv2.INTER_AREA)) / np.float32(255)
+    light, ground = (np.asarray(cv2.resize(fine, size, interpolation=cv2.INTER_AREA)) for fine in (light, ground))
+    light += terrain * (ground[..., :1] + ground[..., 1:] * _SHADE)
+    return light / np.float32(255)
 
 
 def _photograph(rng: np.random.Generator, light: Float32, style: District) -> npt.NDArray[np.uint8]:

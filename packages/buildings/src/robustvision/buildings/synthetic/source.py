@@ -20,7 +20,7 @@ from robustvision.buildings.data.tile import Tile
 from robustvision.buildings.offsets import displacement_px
 from robustvision.buildings.synthetic.district import DISTRICTS, District, district
 from robustvision.buildings.synthetic.label_noise import noisy_label
-from robustvision.buildings.synthetic.layout import SIZES, Block, plan_place
+from robustvision.buildings.synthetic.layout import SIZES, Block, Bounds, Size, plan_place
 from robustvision.buildings.synthetic.render import render
 from robustvision.buildings.synthetic.scene import Building, Scene
 from robustvision.buildings.synthetic.surfaces import View
@@ -114,10 +114,7 @@ class SyntheticScenes:
         off_nadir_deg = float(low + (high - low) * rng.uniform(*style.view))
         azimuth_deg = float(rng.uniform(0, 360))
         view = draw_view(rng, style, off_nadir_deg, azimuth_deg)
-        size, side_m = SIZES[height_class], self.size_px * gsd_m
-        reach = size.height_m[1] * float(np.hypot(*view.lean)) + size.side_m[1]
-        reach += min(_SHADOW_MARGIN_M, size.height_m[1] * float(np.hypot(*view.shadow)))
-        plan = plan_place(rng, style, height_class, (-reach, -reach, side_m + reach, side_m + reach))
+        plan = plan_place(rng, style, height_class, _reach(SIZES[height_class], view, self.size_px * gsd_m))
         seen = render(rng, [plan], view, gsd_m, self.size_px, self.size_px)
         shape_px = (self.size_px, self.size_px)
         return Scene(
@@ -152,6 +149,14 @@ def draw_view(rng: np.random.Generator, style: District, off_nadir_deg: float, a
     lean = displacement_px(1.0, 1.0, np.deg2rad(off_nadir_deg), np.deg2rad(azimuth_deg))
     sun, elevation = np.deg2rad(rng.uniform(*style.sun_azimuth_deg)), np.deg2rad(rng.uniform(*style.sun_elevation_deg))
     return View(lean, np.array([np.sin(sun), -np.cos(sun)]) / np.tan(elevation))
+
+
+def _reach(size: Size, view: View, side_m: float) -> Bounds:
+    """The place whose buildings lean, or throw a shadow of up to 60 m, into a picture."""
+    tops = np.stack([size.height_m[1] * view.lean, size.height_m[1] * view.shadow])
+    tops[1] *= min(1.0, _SHADOW_MARGIN_M / float(np.hypot(*tops[1])))
+    before, after = np.maximum(tops, 0).max(axis=0) + size.side_m[1], np.maximum(-tops, 0).max(axis=0) + size.side_m[1]
+    return (-float(before[0]), -float(before[1]), side_m + float(after[0]), side_m + float(after[1]))
 
 
 def list_buildings(

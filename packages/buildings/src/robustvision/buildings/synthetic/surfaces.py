@@ -105,8 +105,7 @@ def paint_building(
     is_gable = bool(rng.random() < SIZES[block.height_class].gabled * style.gabled)
     offset = view.lean * (block.height_m * scale)
     ring = block.ring_m * scale
-    for start, end in zip(ring, np.roll(ring, -1, axis=0), strict=True):
-        normal = _outward(ring, start, end)
+    for start, end, normal in zip(ring, np.roll(ring, -1, axis=0), _outward(ring), strict=True):
         if normal @ offset >= 0:
             continue  # its own roof hides it
         patch = parallelogram(start, end - start, offset, canvas.ids.shape)
@@ -127,12 +126,13 @@ def paint_building(
         _paint_roof(canvas, rng, part * scale, offset, block.height_m, number, roof, is_gable, view, scale)
 
 
-def _outward(ring: Array, start: Array, end: Array) -> Array:
-    """[2] unit normal of an edge, away from the inside."""
-    x, y = ring.T
-    is_clockwise = np.sum(x * np.roll(y, -1) - y * np.roll(x, -1)) > 0
-    edge = (end - start) / np.hypot(*(end - start))
-    return np.array([edge[1], -edge[0]]) * (1 if is_clockwise else -1)
+def _outward(ring: Array) -> Array:
+    """[n, 2] unit normals of a ring's edges, away from the inside."""
+    following = np.roll(ring, -1, axis=0)
+    area = ring[:, 0] @ following[:, 1] - ring[:, 1] @ following[:, 0]
+    edges = following - ring
+    normals = np.column_stack([edges[:, 1], -edges[:, 0]]) / np.hypot(*edges.T)[:, None]
+    return normals if area > 0 else -normals
 
 
 def _paint_roof(
