@@ -1,15 +1,25 @@
-"""Data sets by their origin in one call, for recipes: `dataset=dict(type=synthetic_dataset, count=480, label="noisy")`."""
+"""Data sets by their origin in one call, for recipes: `dataset=dict(type=synthetic_dataset, count=480)`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from robustvision.buildings.contract import Target
 from robustvision.buildings.data.dataset import Augmentation, BuildingDataset
+from robustvision.buildings.data.pictures import Scale
+from robustvision.buildings.data.readers import load_tiles, own_parts, read_tiles
+from robustvision.buildings.data.splits import FRACTIONS, Part, Split, block_split
+from robustvision.buildings.data.tile import Tile, TileSource
 from robustvision.buildings.synthetic import SyntheticScenes
 from robustvision.buildings.synthetic import tiles as render_tiles
 from robustvision.buildings.synthetic.source import CLASSES, Label
+from robustvision.core.errors import InputError
+
+BLOCKS = (8, 4, 2, 1)
+"""Sides of the blocks of a split, in tiles, that are tried in turn."""
 
 
 def synthetic_dataset(
@@ -67,3 +77,109 @@ def synthetic_dataset(
     )
     tiles = render_tiles(scenes, label=label, workers=workers, cache_dir=cache_dir, quiet=quiet)
     return BuildingDataset(tiles, augmentation=augmentation, seed=augmentation_seed)
+
+
+def files_dataset(
+    kind: str,
+    root: str | Path,
+    *,
+    part: Part = "train",
+    labels: str | Path | None = None,
+    tile_px: int = 256,
+    stride_px: int | None = None,
+    size_px: int | None = None,
+    target: Target = "roof",
+    fractions: Sequence[float] = FRACTIONS,
+    block: int | None = None,
+    split_seed: int = 0,
+    bands: Sequence[int] | None = None,
+    scale: Sequence[Sequence[float]] | None = None,
+    building: int | None = None,
+    layer: str | None = None,
+    augmentation: Augmentation | dict[str, Any] | None = None,
+    augmentation_seed: int = 0,
+    workers: int | None = None,
+    quiet: bool = False,
+) -> BuildingDataset:
+    """Open one part of a data set on disk, read into memory.
+
+    A set that comes in parts keeps them; BONAI's and Inria's missing ones, and all of a set that has none, are not made
+    up by chance: the latter is split by blocks of neighbouring tiles.
+
+    Args:
+        kind: A name in ``READERS``, or "images".
+        root: Its folder.
+        part: "train", "validation" or "test".
+        labels: For kind "images": a vector file, or a folder of masks.
+        tile_px: Side of the tiles.
+        stride_px: Step between tiles; ``tile_px`` where None.
+        size_px: Side of the samples; ``tile_px`` where None.
+        target: What counts as building; see ``read_tiles``.
+        fractions: Shares of train, validation and test of a set without parts.
+        block: Side of the blocks it is split by, in tiles; the largest of 8, 4, 2 and 1 that fills all parts where None.
+        split_seed: Decides which blocks go where.
+        bands: Red, green and blue, or grey, from 1.
+        scale: The values that become 0 and 255; found on the whole set where None, if it does not hold 8 bits.
+        building: The value of masks that means building.
+        layer: Of a vector file with several.
+        augmentation: What is changed in training, an ``Augmentation`` or its fields; None for evaluation.
+        augmentation_seed: Seed of the augmentation.
+        workers: Processes that read; as many as there are processors where None.
+        quiet: No progress.
+
+    Returns:
+        The data set.
+
+    Raises:
+        InputError: What ``read_tiles``, ``block_split`` and ``load_tiles`` refuse, or the set has no such part.
+    """
+    limits: Scale | None = None if scale is None else tuple((float(low), float(high)) for low, high in scale)
+    options = (labels, tile_px, stride_px, target, tuple(bands) if bands else None, limits, building, layer)
+    parts = own_parts(kind, root)
+    if parts and part not in parts:
+        raise InputError(f"{root} comes in {' and '.join(parts)} and has no {part}: use one of these")
+    if parts:
+        tiles = _loaded(kind, root, part, options, workers, quiet)
+    else:
+        tiles = _loaded_split(kind, root, part, options, tuple(fractions), block, split_seed, workers, quiet)
+    return BuildingDataset(tiles, size_px=size_px or tile_px, augmentation=augmentation, seed=augmentation_seed)
+
+
+Options = tuple[Any, ...]
+
+
+def _listed(kind: str, root: str | Path, part: Part | None, options: Options) -> list[TileSource]:
+    names = ("labels", "tile_px", "stride_px", "target", "bands", "scale", "building", "layer")
+    return read_tiles(kind, root, part=part, **dict(zip(names, options, strict=True)))
+
+
+@lru_cache(maxsize=4)
+def _loaded(kind: str, root: str | Path, part: Part, options: Options, workers: int | None, quiet: bool) -> list[Tile]:
+    """Read once a process: mixed and paired data sets ask again."""
+    return load_tiles(_listed(kind, root, part, options), workers=workers, quiet=quiet)
+
+
+@lru_cache(maxsize=4)
+def _loaded_split(
+    kind: str,
+    root: str | Path,
+    part: Part,
+    options: Options,
+    fractions: tuple[float, ...],
+    block: int | None,
+    seed: int,
+    workers: int | None,
+    quiet: bool,
+) -> list[Tile]:
+    split = _split(_listed(kind, root, None, options), fractions, (block,) if block else BLOCKS, seed)
+    return load_tiles(getattr(split, part), workers=workers, quiet=quiet)
+
+
+def _split(sources: Sequence[TileSource], fractions: Sequence[float], blocks: Sequence[int], seed: int) -> Split:
+    """Split by the first size of blocks that fills all parts."""
+    for block in blocks[:-1]:
+        try:
+            return block_split(sources, fractions, block=block, seed=seed)
+        except InputError:
+            continue
+    return block_split(sources, fractions, block=blocks[-1], seed=seed)
