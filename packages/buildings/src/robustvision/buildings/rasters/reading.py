@@ -181,7 +181,7 @@ class Raster:
         return image, valid
 
     def decimated(self) -> tuple[npt.NDArray[Any], Bool]:
-        """Read the whole raster small, by nearest pixels: the bands as stored [band, h, w], and where they are valid."""
+        """Read the whole raster small, by nearest pixels: bands as stored [band, h, w], and where they hold data."""
         factor = min(1.0, DECIMATED_PX / max(self.height, self.width))
         shape = (max(1, round(self.height * factor)), max(1, round(self.width * factor)))
         return self._read(Window(0, 0, self.width, self.height), shape)
