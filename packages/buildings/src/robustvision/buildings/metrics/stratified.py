@@ -157,7 +157,7 @@ def recall_by_height_class(
     }
 
 
-def label_f1(labels: Iterable[npt.ArrayLike], truths: Iterable[npt.ArrayLike]) -> float:
+def label_f1(labels: Sequence[npt.ArrayLike], truths: Sequence[npt.ArrayLike]) -> float:
     """Micro F1 of given labels against the true ones: what a perfect pupil of the labels would score.
 
     Args:
@@ -165,12 +165,14 @@ def label_f1(labels: Iterable[npt.ArrayLike], truths: Iterable[npt.ArrayLike]) -
         truths: Likewise, in the same order.
 
     Raises:
-        InputError: Shapes differ, or values are not binary.
+        InputError: There are not as many of both, shapes differ, or values are not binary.
 
     Example:
         >>> label_f1([np.array([[1, 1, 0]])], [np.array([[0, 1, 1]])])
         0.5
     """
+    if len(labels) != len(truths):
+        raise InputError(f"there are {len(labels)} labels and {len(truths)} true ones: expected one of each a tile")
     counts = (
         count_pixels(binary_mask(label, "given label"), truth) for label, truth in zip(labels, truths, strict=True)
     )
