@@ -17,7 +17,7 @@ training: the result compares methods, and says nothing about accuracy on a real
 from __future__ import annotations
 
 import argparse
-import json
+import itertools
 import tempfile
 import time
 from collections.abc import Sequence
@@ -31,15 +31,16 @@ from mmengine.registry import MODELS
 
 from robustvision.buildings.data import BuildingDataset, Tile
 from robustvision.buildings.geometry_correction import correct_labels, estimate_lean
-from robustvision.buildings.metrics import PixelCounts, count_pixels
-from robustvision.buildings.synthetic import SyntheticScenes, tiles
-from robustvision.buildings.training import load_building_recipe
+from robustvision.buildings.metrics import PixelCounts, add_counts, count_pixels, counts_by_building, displacement_bin
+from robustvision.buildings.synthetic import SyntheticScenes, noisy_label, tiles
 from robustvision.core.evaluation import Claim, Study, judge, tune_then_compare
-from robustvision.core.training import load_weights
+from robustvision.core.runtime.files import make_folder, write_atomically, write_json
+from robustvision.core.runtime.parallel import run_ordered
+from robustvision.core.training import load_recipe, load_weights
 from robustvision.core.training.adaptation import AdaptationOptions, adapt, in_memory
 
 CLASSES = ("low", "mid", "high", "skyscraper")
-SIZE_PX = 128
+SIZE_PX = 96
 COUNTS = {"noisy": 1200, "validation": 32, "test": 320}
 CLEAN_TILES = 16
 CURVE = (4, 8, 16, 32, 64)
@@ -67,18 +68,21 @@ def district(seed: int) -> int:
     return seed
 
 
+def part_scenes(part: str, seed: int) -> tuple[SyntheticScenes, str]:
+    """Noisy: training scenes of all districts; clean, validation: of one district; test: of all. And their labels."""
+    if part == "noisy":
+        return scenes("train", seed, COUNTS["noisy"], None), "noisy"
+    if part == "clean":
+        return scenes("train", 1000 + seed, max(CURVE), (district(seed),)), "roof"
+    if part == "validation":
+        return scenes("validation", seed, COUNTS["validation"], (district(seed),)), "roof"
+    return scenes("test", seed, COUNTS["test"], None), "roof"
+
+
 @lru_cache(maxsize=6)
 def _tiles(part: str, seed: int, cache_dir: str) -> list[Tile]:
-    """Noisy: training scenes of all districts; clean, validation: of one district; test: of all."""
-    if part == "noisy":
-        return tiles(scenes("train", seed, COUNTS["noisy"], None), label="noisy", workers=1, cache_dir=cache_dir, quiet=True)
-    if part == "clean":
-        chosen = scenes("train", 1000 + seed, max(CURVE), (district(seed),))
-    elif part == "validation":
-        chosen = scenes("validation", seed, COUNTS["validation"], (district(seed),))
-    else:
-        chosen = scenes("test", seed, COUNTS["test"], None)
-    return tiles(chosen, label="roof", workers=1, cache_dir=cache_dir, quiet=True)
+    chosen, label = part_scenes(part, seed)
+    return tiles(chosen, label=label, workers=1, cache_dir=cache_dir, quiet=True)
 
 
 def train(params: dict[str, Any], seed: int) -> tuple[torch.nn.Module, dict[str, float]]:
@@ -87,7 +91,7 @@ def train(params: dict[str, Any], seed: int) -> tuple[torch.nn.Module, dict[str,
     noisy, clean = _tiles("noisy", seed, cache_dir), _tiles("clean", seed, cache_dir)[: params["clean_tiles"]]
     if method == "geometry-corrected":
         noisy = corrected(noisy, _pretrained(params, seed), params["device"])
-    recipe = load_building_recipe("tiny")
+    recipe = load_recipe("tiny", "robustvision.buildings")
     recipe.val_dataloader.dataset = in_memory(BuildingDataset(_tiles("validation", seed, cache_dir)))
     recipe.default_hooks.log = {"interval": 50}
     options = AdaptationOptions(
@@ -125,7 +129,7 @@ def _weights(params: dict[str, Any], seed: int) -> Path:
 
 
 def _pretrained(params: dict[str, Any], seed: int) -> torch.nn.Module:
-    network = MODELS.build(load_building_recipe("tiny").model).network
+    network = MODELS.build(load_recipe("tiny", "robustvision.buildings").model).network
     load_weights(network, _weights(params, seed))
     return network.eval()
 
@@ -133,7 +137,7 @@ def _pretrained(params: dict[str, Any], seed: int) -> torch.nn.Module:
 @torch.no_grad()
 def probabilities(network: torch.nn.Module, given: Sequence[Tile], device: str) -> np.ndarray:
     """Return float32 [N, H, W]."""
-    model = MODELS.build({**load_building_recipe("tiny").model, "network": network}).to(device).eval()
+    model = MODELS.build({**load_recipe("tiny", "robustvision.buildings").model, "network": network}).to(device).eval()
     images = torch.from_numpy(np.stack([tile.image for tile in given]).transpose(0, 3, 1, 2))
     found = [model(batch.to(device)).sigmoid()[:, 0].float().cpu() for batch in images.split(32)]
     network.cpu()
@@ -157,7 +161,7 @@ def run(params: dict[str, Any], seed: int) -> dict[str, float]:
 
 
 def measure(network: torch.nn.Module, seed: int, params: dict[str, Any]) -> dict[str, float]:
-    """F1 over all test tiles and by height class."""
+    """F1 over all test tiles, by height class, and by displacement of the nearest building."""
     test = _tiles("test", seed, params["cache_dir"])
     found = probabilities(network, test, params["device"]) >= THRESHOLD
     counts = {name: PixelCounts() for name in CLASSES}
@@ -165,4 +169,167 @@ def measure(network: torch.nn.Module, seed: int, params: dict[str, Any]) -> dict
         counts[str(tile.conditions["height_class"])] += count_pixels(mask, tile.label > 0)
     whole = sum(counts.values(), PixelCounts())
     result = {"f1": whole.f1, "iou": whole.iou, "precision": whole.precision, "recall": whole.recall}
-    return result | {f"f1 {name}": counts[name].f1 for name in CLASSES}
+    result |= {f"f1 {name}": counts[name].f1 for name in CLASSES}
+    strata = [_displacements(one) for one in _buildings(seed, params["cache_dir"])]
+    bins = add_counts(
+        counts_by_building(mask, one["instances"], names)
+        for mask, one, names in zip(found, _buildings(seed, params["cache_dir"]), strata, strict=True)
+    )
+    return result | {f"f1 {name}": each.f1 for name, each in bins.items()}
+
+
+@lru_cache(maxsize=2)
+def _buildings(seed: int, cache_dir: str) -> list[dict[str, np.ndarray]]:
+    """Of each test scene: the number of the building of every roof pixel, and the displacement of each building."""
+    return [dict(np.load(Path(cache_dir) / "buildings" / f"{seed}-{index}.npz")) for index in range(COUNTS["test"])]
+
+
+def _displacements(one: dict[str, np.ndarray]) -> dict[int, str]:
+    return {int(number): displacement_bin(float(px)) for number, px in zip(one["numbers"], one["px"], strict=True)}
+
+
+def keep_buildings(item: tuple[int, int, str]) -> dict[str, float]:
+    """Render a test scene and keep its buildings; return what its labels are worth."""
+    seed, index, cache_dir = item
+    scene = scenes("test", seed, COUNTS["test"], None)[index]
+    numbers = np.array([building.number for building in scene.buildings], np.int32)
+    px = np.array([np.hypot(*building.offset_px) for building in scene.buildings])
+    sides = np.array([building.footprint.area**0.5 for building in scene.buildings])
+    with write_atomically(Path(cache_dir) / "buildings" / f"{seed}-{index}.npz") as temporary:
+        np.savez_compressed(temporary, instances=scene.instances, numbers=numbers, px=px)
+    label = count_pixels(noisy_label(scene).mask, scene.roof)
+    return {
+        "seed": seed,
+        "px": float(px.mean()) if px.size else np.nan,
+        "relative_shift": float((px / sides).mean()) if px.size else np.nan,
+        **{name: getattr(label, name) for name in ("tp", "fp", "fn", "tn")},
+        "class": CLASSES.index(scene.height_class),
+    }
+
+
+def render(cache_dir: str, workers: int) -> list[dict[str, float]]:
+    """Render every scene of the study once, in parallel."""
+    make_folder(Path(cache_dir) / "buildings")
+    for seed in (TUNING_SEED, *SEEDS):
+        for part in ("noisy", "clean", "validation", "test"):
+            chosen, label = part_scenes(part, seed)
+            tiles(chosen, label=label, workers=workers, cache_dir=cache_dir)
+    items = [(seed, index, cache_dir) for seed in (TUNING_SEED, *SEEDS) for index in range(COUNTS["test"])]
+    return run_ordered(keep_buildings, items, workers=workers, label="test buildings")
+
+
+def label_curves(rows: Sequence[dict[str, float]]) -> dict[str, Any]:
+    """F1 of footprint labels against visible roofs: by height class, and against the displacement in building sides."""
+    by_class, edges = {}, np.quantile([row["relative_shift"] for row in rows], np.linspace(0, 1, 13))
+    for place, name in enumerate(CLASSES):
+        chosen = [row for row in rows if row["class"] == place]
+        by_class[name] = {
+            "label_f1": _counts(chosen).f1,
+            "displacement_px": float(np.nanmean([row["px"] for row in chosen])),
+            "relative_shift": float(np.nanmean([row["relative_shift"] for row in chosen])),
+        }
+    shifts, values = [], []
+    for low, high in itertools.pairwise(edges):
+        chosen = [row for row in rows if low <= row["relative_shift"] <= high]
+        shifts.append(float(np.mean([row["relative_shift"] for row in chosen])))
+        values.append(_counts(chosen).f1)
+    return {"by_class": by_class, "relative_shift": shifts, "f1": values}
+
+
+def _counts(rows: Sequence[dict[str, float]]) -> PixelCounts:
+    return sum((PixelCounts(*(int(row[name]) for name in ("tp", "fp", "fn", "tn"))) for row in rows), PixelCounts())
+
+
+def claims() -> dict[str, Claim]:
+    """The verdicts: at every class at least something, a gap that grows, and SDA against its rivals."""
+    plain: dict[str, Any] = {"better": "higher", "minimum_effect": 0.0, "seeds": SEEDS}
+    gain = {
+        name: Claim(f"SDA beats noisy-only: {name}", f"f1 {name}", treatment="sda", baselines=("noisy-only",), **plain)
+        for name in CLASSES
+    }
+    growth = Claim("the gap grows with displacement", "gap slope", treatment="sda", baselines=("noisy-only",), **plain)
+    rivals = Claim("SDA beats KD and DML at equal clean steps", "f1", treatment="sda", baselines=("kd", "dml"), **plain)
+    return {**gain, "growth": growth, "rivals": rivals}
+
+
+def with_slopes(results: dict[str, dict[int, dict[str, float]]], shifts: Sequence[float]) -> None:
+    """Add the slope of the gap over the classes' mean displacement (in building sides), as SDA's; noisy-only's is 0."""
+    for seed in SEEDS:
+        sda, noisy = results["sda"][seed], results["noisy-only"][seed]
+        gaps = [sda[f"f1 {name}"] - noisy[f"f1 {name}"] for name in CLASSES]
+        sda["gap slope"], noisy["gap slope"] = float(np.polyfit(shifts, gaps, 1)[0]), 0.0
+
+
+def main() -> None:
+    """Run the study, and print and write what came out."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/out/buildings_adaptation"))
+    parser.add_argument("--max-minutes", type=float, default=90.0)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--workers", type=int, default=2)
+    arguments = parser.parse_args()
+    begin, cache = time.monotonic(), str(arguments.out / "scenes")
+
+    def left() -> dict[str, Any]:
+        minutes = max(0.0, arguments.max_minutes - (time.monotonic() - begin) / 60)
+        return {"workers": arguments.workers, "threads": 1, "max_minutes": minutes}
+
+    def cell(method: str, clean_tiles: int = CLEAN_TILES, **options: Any) -> dict[str, Any]:
+        shared = {"cache_dir": cache, "device": arguments.device}
+        return {"method": method, "clean_tiles": clean_tiles, "options": options, **shared}
+
+    labels = label_curves(render(cache, arguments.workers))
+    pretraining = Study(
+        "noisy-only", run, {"noisy-only": cell("noisy-only")}, (TUNING_SEED, *SEEDS), arguments.out / "pretraining"
+    ).execute(**left())
+    if not pretraining.complete:
+        raise SystemExit(f"not finished: {pretraining.failures[:1]}; run again, finished trainings are kept")
+    tuned = tune_then_compare(
+        "buildings adaptation",
+        run,
+        {method: [cell(method, **options) for options in grid] for method, grid in GRIDS.items()},
+        metric="validation iou",
+        tuning_seeds=(TUNING_SEED,),
+        seeds=SEEDS,
+        out_dir=arguments.out / "headline",
+        **left(),
+    )
+    print(pretraining.to_markdown(), tuned.to_markdown(), sep="\n\n")
+    if not tuned.complete or tuned.results is None:
+        raise SystemExit("time is up: run again, finished trainings are kept")
+    results = {name: dict(each) for name, each in tuned.results.metrics.items()}
+    results["noisy-only"] = dict(pretraining.metrics["noisy-only"])
+    results = {name: {seed: dict(values) for seed, values in each.items()} for name, each in results.items()}
+    with_slopes(results, [labels["by_class"][name]["relative_shift"] for name in CLASSES])
+    verdicts = {name: judge(claim, results) for name, claim in claims().items()}
+    print(*verdicts.values(), sep="\n")
+    chosen = {method: GRIDS[method][tuned.chosen[method]] for method in GRIDS}
+    cells = {
+        f"{method} {count}": cell(method, count, **chosen.get(method, {}))
+        for count in CURVE
+        for method in (*GRIDS, "clean-only", "mixed")
+    }
+    curves = Study(
+        "buildings curves",
+        run,
+        {"geometry-corrected": cell("geometry-corrected"), **cells},
+        CURVE_SEEDS,
+        arguments.out / "curves",
+    ).execute(**left())
+    print(curves.to_markdown())
+    minutes = (time.monotonic() - begin) / 60
+    summary = {
+        "device": arguments.device,
+        "minutes": minutes,
+        "labels": labels,
+        "claims": {name: verdict.to_dict() for name, verdict in verdicts.items()},
+        "pretraining": pretraining.to_dict(),
+        "tuned": tuned.to_dict(),
+        "curves": curves.to_dict(),
+    }
+    write_json(arguments.out / "summary.json", summary)
+    print(f"{minutes:.0f} minutes in this run")
+
+
+if __name__ == "__main__":
+    main()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +12,18 @@ from mmengine.registry import DATASETS, MODELS
 from torch import nn
 
 from robustvision.buildings.contract import IMAGE, TASK, Preprocessing
-from robustvision.buildings.data import BuildingDataset
+from robustvision.buildings.data import BuildingDataset, Tile, synthetic_dataset
 from robustvision.buildings.evaluation import evaluate_tiles, model_predictor
 from robustvision.buildings.graphs import segmentation_graph
+from robustvision.buildings.model import BuildingModel
+from robustvision.buildings.training import RECIPE
 from robustvision.core.errors import InputError
 from robustvision.core.export import ExportReport, export_model, update_manifest
 from robustvision.core.export.files import staged_model
 from robustvision.core.runtime.manifest import MAIN_GRAPH
 from robustvision.core.runtime.session import open_model
 from robustvision.core.training import load_weights
-from robustvision.core.training.run_record import read_record
+from robustvision.core.training.adaptation_options import AdaptationResult, read_adaptation
 
 LICENCE = "Apache-2.0"
 STRIDE = 0.75
@@ -85,23 +87,56 @@ def export_run(work_dir: Path, path: Path, *, quiet: bool = False) -> dict[str, 
     """
     if path.suffix != ".onnx":
         raise InputError(f"{path} must end in .onnx: a building model is one file")
-    final = final_run(work_dir)
-    record = read_record(final)
-    config = Config.fromfile(str(final / "config.py"), format_python_code=False)
+    finished = read_adaptation(work_dir)
+    recipe = Path(work_dir) / RECIPE
+    if finished is None or not recipe.is_file():
+        raise InputError(f"{work_dir} holds no finished training: give the work folder of `train`, or go on with --resume")
+    config = Config.fromfile(str(recipe), format_python_code=False)
     config.val_dataloader.dataset.quiet = quiet
     validation: BuildingDataset = DATASETS.build(config.val_dataloader.dataset)
     model = MODELS.build(config.model)
-    load_weights(model.network, final_weights(work_dir))
-    settings = model_settings(model, validation)
+    load_weights(model.network, finished.weights)
     with staged_model(path) as place:
         report = export_network(
             model.network,
             place,
-            settings,
-            name=f"buildings_{(record['recipe'] or {}).get('name', 'model')}",
-            training=_describe(record, config),
+            settings_of(model, config, validation.tiles),
+            name=f"buildings_{config.recipe.name}",
+            training=_describe(config, finished),
         )
-        rows = evaluate_tiles({"model": model_predictor(open_model(place, task=TASK))}, validation.tiles, quiet=quiet)
-        measured = rows.rows()[0]
+        predictors = {"model": model_predictor(open_model(place, task=TASK))}
+        measured = evaluate_tiles(predictors, validation.tiles, quiet=quiet).rows()[0]
         update_manifest(place, metrics={"validation": measured})
     return {"model": str(path), "parity_max_abs": report.parity_max_abs, "validation": measured}
+
+
+def settings_of(model: BuildingModel, config: Config, tiles: Sequence[Tile]) -> Preprocessing:
+    """Say how pictures become the model's input.
+
+    Args:
+        model: The trained model.
+        config: Its recipe: ``tile_px`` is the side that rasters are cut into, ``target`` what the labels show.
+        tiles: Tiles that it was validated on, for the range of the ground sampling distance.
+    """
+    known = [tile.gsd_m for tile in tiles if tile.gsd_m is not None]
+    multiple = int(model.network.multiple)
+    return Preprocessing(
+        tile_px=config.tile_px,
+        stride_px=round(STRIDE * config.tile_px / multiple) * multiple,
+        multiple=multiple,
+        mean=model.mean,
+        std=model.std,
+        target=config.target,
+        gsd_m=(min(known), max(known)) if known else None,
+    )
+
+
+def _describe(config: Config, finished: AdaptationResult) -> dict[str, Any]:
+    dataset = config.train_dataloader.dataset
+    return {
+        "recipe": config.recipe.name,
+        "method": finished.method,
+        "clean_steps": finished.clean_steps,
+        "total_steps": finished.total_steps,
+        "trained_on": "synthetic" if dataset.type is synthetic_dataset else dataset.kind,
+    }

@@ -51,7 +51,7 @@ def fresh_run(folder: Path) -> Path:
     Args:
         folder: The folder; anything in it but a training run stays, and training then refuses it.
     """
-    if (folder / "run.json").is_file():
+    if (folder / "run.json").is_file() or any(folder.glob("*/run.json")):  # a run, or an adaptation's stages
         shutil.rmtree(folder)
     return folder
 

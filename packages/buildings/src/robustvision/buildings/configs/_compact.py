@@ -4,7 +4,6 @@
 the same district as ``clean_dataset``; ``adaptation`` says how one becomes the other.
 """
 
-from mmengine.optim import CosineAnnealingLR, LinearLR
 from torch.optim import Adam
 
 from robustvision.buildings.data import synthetic_dataset
@@ -15,6 +14,8 @@ from robustvision.buildings.networks import CompactUNet
 
 epochs = 6
 learning_rate = 3e-3
+tile_px = 256  # of rasters; the network takes any multiple of 8
+target = "roof"
 
 model = dict(type=BuildingModel, network=dict(type=CompactUNet, widths=(8, 16, 32, 48)), loss=dict(type=BCEDiceLoss))
 train_dataloader = dict(
@@ -30,9 +31,7 @@ val_dataloader = dict(
 )
 val_evaluator = dict(type=BuildingMetric)
 optim_wrapper = dict(optimizer=dict(type=Adam, lr=learning_rate))
-param_scheduler = [
-    dict(type=LinearLR, start_factor=0.1, by_epoch=True, begin=0, end=1, convert_to_iter_based=True),
-    dict(type=CosineAnnealingLR, eta_min=1e-5, by_epoch=True, begin=1, end=epochs, convert_to_iter_based=True),
-]
-train_cfg = dict(max_epochs=epochs, val_interval=1)
+train_cfg = dict(max_epochs=epochs, val_interval=1)  # the adaptation sets epochs and the schedule of the rate
 default_hooks = dict(checkpoint=dict(save_best="val/iou", rule="greater"))
+method = "sda"
+adaptation = dict(noisy_epochs=epochs, clean_epochs=4, clean_steps_per_epoch=30, rate_ratio=0.3)

@@ -1,0 +1,116 @@
+"""The demo of the buildings package: a rendered city, misaligned labels, and what a few clean tiles repair."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+import shapely
+import torch
+from mmengine.registry import DATASETS, MODELS
+from pyogrio.raw import read
+
+from robustvision.buildings.data import synthetic_dataset
+from robustvision.buildings.data.tile import Tile
+from robustvision.buildings.evaluation import BuildingEvaluation, Predictor, evaluate_tiles, model_predictor
+from robustvision.buildings.export import export_run
+from robustvision.buildings.models import shipped_model
+from robustvision.buildings.pictures import FOUND, LABEL, label_overlay, polygon_overlay, probability_picture
+from robustvision.buildings.synthetic import write_city
+from robustvision.buildings.training import load_building_recipe, train_buildings
+from robustvision.core.demo import DemoResult, fresh_run, run_without_torch
+from robustvision.core.report import Report, report_training
+from robustvision.core.runtime.files import make_folder
+from robustvision.core.runtime.images import write_image
+from robustvision.core.runtime.session import open_model
+from robustvision.core.training import load_weights
+from robustvision.core.training.adaptation import AdaptationOptions, adapt
+
+RIVALS = ("kd", "dml")
+TEST_TILES = 120
+CITY_PX, SHOWN_PX = 768, 384
+MAP_CITY = """
+import sys
+from robustvision.buildings import BuildingMapper
+BuildingMapper(sys.argv[1]).predict(sys.argv[2], out=sys.argv[3], quiet=True)
+"""
+
+
+def run(out: Path, *, seed: int = 0, quiet: bool = False) -> DemoResult:
+    """Render, train ``tiny`` by SDA and beside it by KD and DML, evaluate, export, and map a city without torch.
+
+    Args:
+        out: The folder to write to; its ``run``, ``kd`` and ``dml`` folders must be new, empty, or of an older demo.
+        seed: Seed of everything random.
+        quiet: No progress.
+
+    Returns:
+        What was measured and written; paths are relative to ``out``.
+    """
+    make_folder(out)
+    model = out / "buildings.onnx"
+    work_dir = fresh_run(out / "run")
+    train_buildings("tiny", method="sda", work_dir=work_dir, seed=seed, quiet=quiet)
+    exported = export_run(work_dir, model, quiet=quiet)
+    weights = {"noisy labels only": work_dir / "noisy_network.pth"}
+    weights |= {method: _rival(method, out, weights["noisy labels only"], seed, quiet) for method in RIVALS}
+    test = synthetic_dataset(TEST_TILES, label="roof", split="test", seed=seed, size_px=96, quiet=quiet).tiles
+    predictors = {"SDA, trained here": model_predictor(open_model(model))}
+    predictors |= {name: _network_predictor(path) for name, path in weights.items()}
+    predictors["small, shipped"] = model_predictor(open_model(shipped_model()))
+    evaluation = evaluate_tiles(predictors, test, quiet=quiet)
+    table = {row["predictor"]: row for row in evaluation.rows()}
+
+    city = write_city(out / "city", size_px=CITY_PX, seed=seed)
+    polygons = out / "city.gpkg"
+    run_without_torch(MAP_CITY, model, city.image, polygons)
+    metrics = _shown(table["SDA, trained here"]) | {"city_polygons": float(len(_outlines(polygons, city.image)))}
+    report = report_training(work_dir / "final" / "log.jsonl", work_dir / "final" / "run.json")
+    pictures = _fill(report, out, evaluation, model, city, polygons)
+    report.write(out / "report.html")
+    return DemoResult(
+        metrics=metrics,
+        baseline_metrics={name: _shown(row) for name, row in table.items() if name != "SDA, trained here"},
+        parity_max_abs=exported["parity_max_abs"],
+        model="buildings.onnx",
+        report="report.html",
+        pictures=pictures,
+    )
+
+
+def _rival(method: str, out: Path, pretrained: Path, seed: int, quiet: bool) -> Path:
+    """Train a rival on the same scenes, for as many steps on clean labels, and return its weights."""
+    config = load_building_recipe("tiny")
+    noisy, clean = (DATASETS.build({**one, "quiet": True}) for one in (config.train_dataloader.dataset, config.clean_dataset))
+    result = adapt(
+        method,  # type: ignore[arg-type]  # one of RIVALS
+        config,
+        noisy=noisy,
+        clean=clean,
+        work_dir=fresh_run(out / method),
+        seed=seed,
+        options=AdaptationOptions(**config.adaptation),
+        pretrained=pretrained if method == "kd" else None,
+        quiet=quiet,
+    )
+    return result.weights
+
+
+def _network_predictor(weights: Path) -> Predictor:
+    model = MODELS.build(load_building_recipe("tiny").model).eval()
+    load_weights(model.network, weights)
+
+    @torch.no_grad()
+    def predict(tile: Tile) -> np.ndarray:
+        image = torch.from_numpy(np.ascontiguousarray(tile.image.transpose(2, 0, 1)))
+        return model(image[None]).sigmoid()[0, 0].numpy()
+
+    return predict
+
+
+def _shown(row: Mapping[str, Any]) -> dict[str, float]:
+    return {name: float(row[name]) for name in ("f1", "iou", "precision", "recall", "image_mean_f1")}
