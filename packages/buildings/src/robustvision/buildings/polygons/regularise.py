@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +11,7 @@ import shapely
 from shapely import LinearRing, Polygon
 
 Float64 = npt.NDArray[np.float64]
+Int64 = npt.NDArray[np.int64]
 
 SNAP_DEG = 25.0
 MIN_IOU = 0.85
@@ -20,6 +21,9 @@ MIN_ALIGNMENT = 0.5
 _SHORTEST = 3.0  # an edge below so many tolerances is a jog of the outline, not a side of the building
 _LEAST_SINE = 0.2  # of the angle between two neighbouring sides, below which their corner is far off
 _BINS = 90  # of the histogram of directions, one a degree
+_SMOOTHING = np.bartlett(13)[1:-1]
+_QUARTER = math.pi / 2
+_OBLIQUE = 2
 
 
 def regularise(polygon: Polygon, *, tolerance_m: float = 1.0) -> Polygon | None:
@@ -46,14 +50,17 @@ def regularise(polygon: Polygon, *, tolerance_m: float = 1.0) -> Polygon | None:
     direction, alignment = dominant_direction(_open_ring(simple.exterior))
     if alignment < MIN_ALIGNMENT:
         return None
-    rings = [
-        _square_ring(_open_ring(raw), _open_ring(ring), direction, _SHORTEST * tolerance_m)
-        for raw, ring in zip((polygon.exterior, *polygon.interiors), (simple.exterior, *simple.interiors), strict=True)
-    ]
-    if rings[0] is None:
+    pairs = zip((polygon.exterior, *polygon.interiors), (simple.exterior, *simple.interiors), strict=True)
+    outer, *holes = [_Outline.between(raw, ring) for raw, ring in pairs]
+    shortest = _SHORTEST * tolerance_m
+    sides = outer.sides(direction, shortest)
+    direction = outer.refined(sides, direction)
+    shell = outer.corners(sides, direction)
+    if shell is None:
         return None
-    holes = [ring if square is None else square for square, ring in zip(rings[1:], simple.interiors, strict=True)]
-    result = Polygon(rings[0], holes)
+    squares = [hole.corners(hole.sides(direction, shortest), direction) for hole in holes]
+    kept = [ring if square is None else square for square, ring in zip(squares, simple.interiors, strict=True)]
+    result = Polygon(shell, kept)
     if not result.is_valid:
         return None
     shared = result.intersection(polygon).area
@@ -70,116 +77,122 @@ def dominant_direction(corners: Float64) -> tuple[float, float]:
         The direction in 0 to pi / 2, in radians; and how well the edges keep to it: the length-weighted mean of
         ``cos 4 (angle - direction)``, 1 for a rectangle, about 0 for a circle.
     """
-    edges = np.roll(corners, -1, axis=0) - corners
-    length, angle = np.hypot(*edges.T), np.arctan2(edges[:, 1], edges[:, 0]) % (math.pi / 2)
-    share = np.histogram(angle, _BINS, (0, math.pi / 2), weights=length)[0]
+    edges = np.concatenate((corners[1:], corners[:1])) - corners
+    length, angle = np.hypot(edges[:, 0], edges[:, 1]), np.arctan2(edges[:, 1], edges[:, 0]) % _QUARTER
+    share = np.bincount((angle * (_BINS / _QUARTER)).astype(int) % _BINS, length, _BINS)
     around = np.concatenate((share[-5:], share, share[:5]))
-    peak = (np.convolve(around, np.bartlett(13)[1:-1], "valid").argmax() + 0.5) * (math.pi / 2 / _BINS)
-    near = np.abs(_turn(angle, peak)) < math.radians(SNAP_DEG)
-    direction = (peak + np.average(_turn(angle, peak)[near], weights=length[near])) % (math.pi / 2)
-    return float(direction), float(np.average(np.cos(4 * (angle - direction)), weights=length))
+    peak = (np.convolve(around, _SMOOTHING, "valid").argmax() + 0.5) * (_QUARTER / _BINS)
+    turn = _turn(angle, peak)
+    near = np.abs(turn) < math.radians(SNAP_DEG)
+    direction = peak + (turn[near] * length[near]).sum() / length[near].sum()
+    return float(direction % _QUARTER), float((np.cos(4 * (angle - direction)) * length).sum() / length.sum())
 
 
 def _turn(angle: Float64, direction: float) -> Float64:
     """From a direction to angles, modulo 90 degrees, in -45 to 45 degrees."""
-    quarter = math.pi / 2
-    return (angle - direction + quarter / 2) % quarter - quarter / 2
+    return (angle - direction + _QUARTER / 2) % _QUARTER - _QUARTER / 2
 
 
 def _open_ring(ring: LinearRing) -> Float64:
     return shapely.get_coordinates(ring)[:-1]
 
 
-@dataclass(frozen=True)
-class _Side:
-    """A stretch of the raw outline that becomes one side.
+@dataclass(frozen=True, eq=False)
+class _Outline:
+    """A ring of n corners, and which of them its simplification keeps.
+
+    A side is a row of three integers: its kind (0 along the dominant direction, 1 across, 2 oblique) and the corners at
+    which its stretch of the outline begins and ends, the end counted on past n where the stretch passes corner 0.
 
     Attributes:
-        kind: 0 along the dominant direction, 1 across it, 2 oblique.
-        angle: Of its line, in radians.
-        points: The raw corners of the stretch, [n, 2].
+        origin: [2], the first corner: all else is relative to it, as sums of products of map coordinates are not exact.
+        points: [2 n + 1, 2], the corners, twice around and back.
+        kept: Those of the simplified ring, ascending.
     """
 
-    kind: int
-    angle: float
+    origin: Float64
     points: Float64
+    kept: Int64
 
-    @property
-    def tangent(self) -> Float64:
-        return np.array((math.cos(self.angle), math.sin(self.angle)))
+    @classmethod
+    def between(cls, raw: LinearRing, simple: LinearRing) -> _Outline:
+        """From a ring, and its simplification, whose corners are some of its own."""
+        corners = _open_ring(raw)
+        is_kept = np.isin(corners @ (1, 1j), _open_ring(simple) @ (1, 1j))
+        points = np.concatenate((corners, corners, corners[:1])) - corners[0]
+        return cls(corners[0], points, np.flatnonzero(is_kept))
 
-    @property
-    def length(self) -> float:
-        """From its beginning to its end along its line."""
-        return abs(float(((self.points[-1] - self.points[0]) * self.tangent).sum()))
+    def sides(self, direction: float, shortest: float) -> Int64:
+        """The sides, each of another kind than the next one or both oblique, and none shorter than a jog."""
+        end = np.append(self.kept[1:], self.kept[0] + len(self.points) // 2)
+        chord = self.points[end] - self.points[self.kept]
+        angle = np.arctan2(chord[:, 1], chord[:, 0])
+        turn = _turn(angle, direction)
+        kind = np.rint((angle - turn - direction) / _QUARTER).astype(np.int64) % 2
+        kind[np.abs(turn) > math.radians(SNAP_DEG)] = _OBLIQUE
+        sides = self._joined(np.stack((kind, self.kept, end), axis=1))
+        while len(sides):
+            length = np.abs((self._chords(sides) * self._tangents(sides, direction)).sum(axis=1))
+            index = int(length.argmin())
+            if length[index] >= shortest:
+                break
+            sides = self._joined(np.delete(sides, index, axis=0))
+        return sides
 
-    @property
-    def centre(self) -> Float64:
-        """A point of the line on both of whose sides the stretch leaves as much area."""
+    def _joined(self, sides: Int64) -> Int64:
+        """Make one side of neighbours along one direction, with what was left out between them; none if all are."""
+        kind = sides[:, 0]
+        begins = np.flatnonzero((kind != np.roll(kind, 1)) | (kind == _OBLIQUE))
+        if not len(begins):
+            return sides[:0]
+        joined = sides[begins]
+        joined[:, 2] = sides[np.append(begins[1:], begins[0]) - 1, 2]
+        corners = len(self.points) // 2
+        joined[:, 2] = joined[:, 1] + (joined[:, 2] - joined[:, 1] - 1) % corners + 1
+        return joined
+
+    def _chords(self, sides: Int64) -> Float64:
+        return self.points[sides[:, 2]] - self.points[sides[:, 1]]
+
+    def _tangents(self, sides: Int64, direction: float) -> Float64:
+        chord = self._chords(sides)
+        own = np.arctan2(chord[:, 1], chord[:, 0])
+        angle = np.where(sides[:, 0] == _OBLIQUE, own, direction + sides[:, 0] * _QUARTER)
+        return np.stack((np.cos(angle), np.sin(angle)), axis=1)
+
+    def _sums(self, values: Float64, sides: Int64) -> Float64:
+        """Sum values of the edges [2 n, ...] over each side's stretch."""
+        running = np.concatenate((np.zeros_like(values[:1]), np.cumsum(values, axis=0)))
+        return running[sides[:, 2]] - running[sides[:, 1]]
+
+    def refined(self, sides: Int64, direction: float) -> float:
+        """The direction in which all sides together, those across turned by 90 degrees, are thinnest: least squares."""
         middle, step = (self.points[1:] + self.points[:-1]) / 2, np.diff(self.points, axis=0)
-        weight = (step * self.tangent).sum(axis=1)
-        centre: Float64 = (middle * weight[:, None]).sum(axis=0) / weight.sum()
-        return centre
+        weight = np.hypot(step[:, 0], step[:, 1])[:, None]
+        product = np.stack((middle[:, 0] * middle[:, 1], middle[:, 0] ** 2 - middle[:, 1] ** 2), axis=1)
+        total, first, second = (self._sums(weight * values, sides) for values in (1.0, middle, product))
+        mean = first / total
+        spread = second - total * np.stack((mean[:, 0] * mean[:, 1], mean[:, 0] ** 2 - mean[:, 1] ** 2), axis=1)
+        mixed, difference = (spread * np.array((1, -1, 0))[sides[:, :1]]).sum(axis=0)
+        return direction + float(_turn(np.array(math.atan2(2 * mixed, difference) / 2), direction))
 
+    def corners(self, sides: Int64, direction: float) -> Float64 | None:
+        """Where the line of each side meets the next one's; None for fewer than four, or if two are almost parallel.
 
-def _square_ring(raw: Float64, simple: Float64, direction: float, shortest: float) -> Float64 | None:
-    """Square one ring; None if fewer than four sides are left, or two neighbours are almost parallel."""
-    sides = _joined(_sides(raw, simple, direction))
-    while len(sides) >= 4:
-        index = min(range(len(sides)), key=lambda index: sides[index].length)
-        if sides[index].length >= shortest:
-            return _corners(sides)
-        sides = _joined(_without(sides, index))
-    return None
-
-
-def _sides(raw: Float64, simple: Float64, direction: float) -> list[_Side]:
-    """A side for each edge of the simplified ring, whose corners are some of the raw ring's."""
-    kept = np.flatnonzero(np.isin(raw @ (1, 1j), simple @ (1, 1j)))
-    sides = []
-    for begin, end in zip(kept, np.append(kept[1:], kept[0] + len(raw)), strict=True):
-        points = raw[np.arange(begin, end + 1) % len(raw)]
-        angle = math.atan2(*(points[-1] - points[0])[::-1])
-        turn = float(_turn(np.array(angle), direction))
-        if abs(turn) > math.radians(SNAP_DEG):
-            sides.append(_Side(2, angle, points))
-        else:
-            sides.append(_Side(round((angle - turn - direction) / (math.pi / 2)) % 2, angle - turn, points))
-    return sides
-
-
-def _joined(sides: list[_Side]) -> list[_Side]:
-    """Make one side of neighbours that run along the same direction."""
-    turned = next((i for i in range(len(sides)) if not _is_same(sides[i - 1], sides[i])), 0)
-    joined: list[_Side] = []
-    for side in sides[turned:] + sides[:turned]:
-        if joined and _is_same(joined[-1], side):
-            joined[-1] = replace(side, points=np.concatenate((joined[-1].points, side.points)))
-        else:
-            joined.append(side)
-    return joined
-
-
-def _is_same(first: _Side, second: _Side) -> bool:
-    return first.kind == second.kind != 2
-
-
-def _without(sides: list[_Side], index: int) -> list[_Side]:
-    """Leave out a jog. Between two sides of one direction its stretch becomes part of theirs."""
-    before, jog, after = sides[index - 1], sides[index], sides[(index + 1) % len(sides)]
-    if _is_same(before, after):
-        after_points = np.concatenate((jog.points, after.points))
-        sides = [replace(side, points=after_points) if side is after else side for side in sides]
-    return [side for side in sides if side is not jog]
-
-
-def _corners(sides: list[_Side]) -> Float64 | None:
-    """Where the line of each side meets the next one's."""
-    tangents, centres = np.array([side.tangent for side in sides]), np.array([side.centre for side in sides])
-    ahead, target = np.roll(tangents, -1, axis=0), np.roll(centres, -1, axis=0) - centres
-    sine = tangents[:, 0] * ahead[:, 1] - tangents[:, 1] * ahead[:, 0]
-    if np.abs(sine).min() < _LEAST_SINE:
-        return None
-    reach = (target[:, 0] * ahead[:, 1] - target[:, 1] * ahead[:, 0]) / sine
-    corners: Float64 = centres + reach[:, None] * tangents
-    return corners
+        A line runs through the mean of its stretch weighted by progress along the line: then the stretch leaves as much
+        area on one side of it as on the other.
+        """
+        if len(sides) < 4:
+            return None
+        tangent = self._tangents(sides, direction)
+        middle, step = (self.points[1:] + self.points[:-1]) / 2, np.diff(self.points, axis=0)
+        moments = self._sums(middle[:, :, None] * step[:, None, :], sides)
+        progress = (self._chords(sides) * tangent).sum(axis=1)
+        centre = (moments * tangent[:, None, :]).sum(axis=2) / progress[:, None]
+        ahead, target = np.roll(tangent, -1, axis=0), np.roll(centre, -1, axis=0) - centre
+        sine = tangent[:, 0] * ahead[:, 1] - tangent[:, 1] * ahead[:, 0]
+        if np.abs(sine).min() < _LEAST_SINE:
+            return None
+        reach = (target[:, 0] * ahead[:, 1] - target[:, 1] * ahead[:, 0]) / sine
+        corners: Float64 = centre + reach[:, None] * tangent + self.origin
+        return corners

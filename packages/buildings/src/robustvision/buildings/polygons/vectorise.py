@@ -29,6 +29,7 @@ from robustvision.buildings.polygons.soundness import sound
 from robustvision.core.errors import InputError
 
 _CHUNK = 256  # buildings that a worker takes at a time
+_STAIRCASE_PX = 1.5  # the corners of the staircase that a straight edge becomes lie within 1.42 px across it
 
 
 def vectorise(
@@ -149,7 +150,7 @@ def _finish(components: list[Component], outlining: _Outlining) -> list[Building
     outlines = sound(shapely.simplify(raw, tolerance)) if tolerance else raw
     squares = [None] * len(raw)
     if outlining.is_squared:
-        squares = [squared(polygon, tolerance_m=tolerance or frame.pixel) for polygon in raw]
+        squares = [squared(polygon, tolerance_m=max(tolerance, _STAIRCASE_PX * frame.pixel)) for polygon in raw]
         outlines = np.array([square or outline for square, outline in zip(squares, outlines, strict=True)])
     on_map = shapely.orient_polygons(sound(shapely.transform(outlines, frame.to_map)))
     return [
