@@ -1,4 +1,4 @@
-"""Pixel, instance and polygon metrics; numpy and shapely only."""
+"""Pixel, instance, polygon and offset metrics, and how sure they are. No torch."""
 
 from robustvision.core.lazy import attach_stub
 
