@@ -1,6 +1,7 @@
 from .bonai import read_bonai as read_bonai
 from .build import files_dataset as files_dataset
 from .build import synthetic_dataset as synthetic_dataset
+from .check import check_dataset as check_dataset
 from .coco import read_coco as read_coco
 from .dataset import Augmentation as Augmentation
 from .dataset import BuildingDataset as BuildingDataset
@@ -12,6 +13,9 @@ from .folders import read_folder as read_folder
 from .folders import read_inria as read_inria
 from .folders import read_massachusetts as read_massachusetts
 from .folders import read_whu as read_whu
+from .label_shift import LabelShift as LabelShift
+from .label_shift import best_shift as best_shift
+from .label_shift import match_map as match_map
 from .layers import Layer as Layer
 from .layers import draw_polygons as draw_polygons
 from .layers import read_layer as read_layer

@@ -103,8 +103,8 @@ def files_dataset(
 ) -> BuildingDataset:
     """Open one part of a data set on disk, read into memory.
 
-    A set that comes in parts keeps them; BONAI's and Inria's missing ones, and all of a set that has none, are not made
-    up by chance: the latter is split by blocks of neighbouring tiles.
+    A set that comes in parts keeps them; where it has no validation, as BONAI, this is taken from its train. A set
+    without parts is split. Both are done by place or by city, never at random: see ``block_split``.
 
     Args:
         kind: A name in ``READERS``, or "images".
@@ -115,8 +115,8 @@ def files_dataset(
         stride_px: Step between tiles; ``tile_px`` where None.
         size_px: Side of the samples; ``tile_px`` where None.
         target: What counts as building; see ``read_tiles``.
-        fractions: Shares of train, validation and test of a set without parts.
-        block: Side of the blocks it is split by, in tiles; the largest of 8, 4, 2 and 1 that fills all parts where None.
+        fractions: Shares of train, validation and test, where there is something to split.
+        block: Side of the blocks, in tiles; the largest of 8, 4, 2 and 1 that fills all parts where None.
         split_seed: Decides which blocks go where.
         bands: Red, green and blue, or grey, from 1.
         scale: The values that become 0 and 255; found on the whole set where None, if it does not hold 8 bits.
@@ -136,12 +136,16 @@ def files_dataset(
     limits: Scale | None = None if scale is None else tuple((float(low), float(high)) for low, high in scale)
     options = (labels, tile_px, stride_px, target, tuple(bands) if bands else None, limits, building, layer)
     parts = own_parts(kind, root)
-    if parts and part not in parts:
+    is_taken = "train" in parts and "validation" not in parts and part != "test"
+    if parts and part not in parts and not is_taken:
         raise InputError(f"{root} comes in {' and '.join(parts)} and has no {part}: use one of these")
-    if parts:
+    if parts and not is_taken:
         tiles = _loaded(kind, root, part, options, workers, quiet)
     else:
-        tiles = _loaded_split(kind, root, part, options, tuple(fractions), block, split_seed, workers, quiet)
+        train, validation, _ = fractions
+        shares = (train / (train + validation), validation / (train + validation), 0.0) if is_taken else fractions
+        source: Part | None = "train" if is_taken else None
+        tiles = _loaded_split(kind, root, part, source, options, tuple(shares), block, split_seed, workers, quiet)
     return BuildingDataset(tiles, size_px=size_px or tile_px, augmentation=augmentation, seed=augmentation_seed)
 
 
@@ -164,6 +168,7 @@ def _loaded_split(
     kind: str,
     root: str | Path,
     part: Part,
+    source: Part | None,
     options: Options,
     fractions: tuple[float, ...],
     block: int | None,
@@ -171,7 +176,7 @@ def _loaded_split(
     workers: int | None,
     quiet: bool,
 ) -> list[Tile]:
-    split = _split(_listed(kind, root, None, options), fractions, (block,) if block else BLOCKS, seed)
+    split = _split(_listed(kind, root, source, options), fractions, (block,) if block else BLOCKS, seed)
     return load_tiles(getattr(split, part), workers=workers, quiet=quiet)
 
 
