@@ -169,6 +169,7 @@ class TestSpaceNet:
         truth = shapely.box(0, 0, 2, 2)
         assert spacenet_f1([polygon_overlaps([shapely.box(0, 0, 1, 2)], [truth])]) == InstanceCounts(0, 1, 1)
         assert spacenet_f1([polygon_overlaps([shapely.box(0, 0, 1.001, 2)], [truth])]) == InstanceCounts(1, 0, 0)
+        assert match_buildings(overlaps([[0.9, 0.0], [0.8, 0.5]])).tolist() == [0, -1]  # nor of a second choice
 
     def test_the_surest_chooses_first(self):
         """Both predictions fit building 0; only the first fits building 1 as well."""
