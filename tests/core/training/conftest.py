@@ -21,6 +21,13 @@ def toy() -> ModuleType:
     return importlib.import_module("robustvision_toy")
 
 
+@pytest.fixture(scope="session")
+def adaptation_toy() -> ModuleType:
+    """The module ``robustvision_adaptation_toy.py``, importable by its name, also in other processes."""
+    sys.path.insert(0, str(Path(__file__).parent))
+    return importlib.import_module("robustvision_adaptation_toy")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def one_thread():
     """The number of threads changes the last digits."""

@@ -103,6 +103,8 @@ def adapt(
     joined = join_group(resolve_device(device), config.env_cfg.dist_cfg.get("timeout", 600))
     try:
         if resume and (finished := read_adaptation(folder)) is not None:
+            if finished.method != method:
+                raise InputError(f"{folder} holds the result of {finished.method}, not {method}: choose another folder")
             return finished
         on_first_process(lambda: _prepare(folder, resume=resume))
         settings = {"seed": seed, "device": device, "quiet": quiet}
