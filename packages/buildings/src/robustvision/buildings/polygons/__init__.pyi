@@ -1,4 +1,11 @@
 from .building_polygon import BuildingPolygon as BuildingPolygon
+from .footprint import View as View
+from .footprint import to_footprints as to_footprints
+from .heights import HeightLayer as HeightLayer
+from .heights import Heights as Heights
+from .heights import HeightTable as HeightTable
+from .heights import read_height_source as read_height_source
+from .regularise import dominant_direction as dominant_direction
 from .regularise import regularise as regularise
 from .vectorise import vectorise as vectorise
 from .writing import write_polygons as write_polygons
