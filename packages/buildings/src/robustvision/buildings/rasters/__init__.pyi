@@ -2,9 +2,7 @@ from .area import Area as Area
 from .area import read_area as read_area
 from .blending import Blend as Blend
 from .blending import blend_weights as blend_weights
-from .predicting import RasterFailure as RasterFailure
 from .predicting import RasterPrediction as RasterPrediction
-from .predicting import predict_many as predict_many
 from .predicting import predict_raster as predict_raster
 from .reading import Raster as Raster
 from .reading import RasterDescription as RasterDescription

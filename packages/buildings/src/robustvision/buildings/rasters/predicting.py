@@ -1,46 +1,43 @@
 """A raster in, a raster of probabilities out, in memory that does not grow with its height.
 
 Strips of the raster are predicted by one or more processes, kept in a work folder beside the output, and put together
-at the end. Whoever is killed goes on with the next strip: the same call finds the folder again, by a fingerprint of
-the raster, the model and all settings that change the result.
+at the end. After a kill, the same call goes on with the next strip; after the end, it finds all done.
 """
 
 from __future__ import annotations
 
-import hashlib
 import multiprocessing
 import os
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from robustvision.buildings.contract import Preprocessing
-from robustvision.buildings.rasters.area import Area, read_area
+from robustvision.buildings.rasters.area import read_area
 from robustvision.buildings.rasters.blending import Blend
 from robustvision.buildings.rasters.reading import Raster, open_raster
-from robustvision.buildings.rasters.strips import Job, limited_cache, model_file, opened, predict_strip, read_strips
-from robustvision.buildings.rasters.sweeping import BATCH_SIZE, Settings, settings_of
+from robustvision.buildings.rasters.strips import (
+    Job,
+    count_strips,
+    limited_cache,
+    model_file,
+    opened,
+    predict_strip,
+    read_strips,
+)
+from robustvision.buildings.rasters.sweeping import BATCH_SIZE, settings_of
 from robustvision.buildings.rasters.tiling import TilePlan
+from robustvision.buildings.rasters.work_folder import fingerprint, finished_tags, prepare_folder, read_finished
 from robustvision.buildings.rasters.writing import write_probabilities
-from robustvision.core.errors import InputError, RobustVisionError
-from robustvision.core.runtime.files import json_text, make_folder, write_atomically
+from robustvision.core.errors import InputError
 from robustvision.core.runtime.parallel import run_ordered
 from robustvision.core.runtime.session import Model
 
-FORMAT = 1
-"""Of the work folder: a change of what strips hold, or of how they are computed, makes old ones unusable."""
-FINGERPRINT_FILE = "fingerprint.txt"
 GSD_TOLERANCE = 1.1
-
-Bool = npt.NDArray[np.bool_]
-UInt8 = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -52,6 +49,7 @@ class RasterPrediction:
         path: The GeoTIFF of probabilities.
         height: Rows of both.
         width: Columns of both.
+        crs_wkt: The raster's coordinate reference system; None where it has no place on the map.
         target: What a positive pixel shows: roof, footprint or shape.
         tiles: Tiles that the model was run on.
         skipped_tiles: Tiles without a pixel that has data and lies in the area of interest.
@@ -66,6 +64,7 @@ class RasterPrediction:
     path: Path
     height: int
     width: int
+    crs_wkt: str | None
     target: str
     tiles: int
     skipped_tiles: int
@@ -73,19 +72,6 @@ class RasterPrediction:
     resumed_strips: int
     seconds: float
     warnings: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class RasterFailure:
-    """A raster, among others, of which nothing came.
-
-    Attributes:
-        source: The raster.
-        error: Why.
-    """
-
-    source: str
-    error: str
 
 
 def predict_raster(
@@ -127,7 +113,8 @@ def predict_raster(
         workers: Processes; each opens the raster and the model itself.
         threads: Threads of one call; the cores of the machine, shared by the workers, where None.
         providers: onnxruntime's execution providers; the best available where None.
-        resume: Whether to go on with what an earlier, interrupted call with the same settings has finished.
+        resume: Whether to take over what an earlier call on the same raster and model, with the same settings, has
+            finished: strips, or the whole output.
         quiet: Whether to show no progress.
 
     Returns:
@@ -140,103 +127,66 @@ def predict_raster(
     start_s = time.perf_counter()
     target, source = Path(out), os.fspath(path)
     _check_output(target, source)
-    file = model_file(
-        Path(model),
-        _provider_names(providers),
-        threads,
-        spinning=workers == 1 and multiprocessing.parent_process() is None,
-    )
+    is_alone = workers == 1 and multiprocessing.parent_process() is None
+    file = model_file(Path(model), _provider_names(providers), threads, spinning=is_alone)
     network = opened(file)
     settings = settings_of(network, tile_px=tile_px, stride_px=stride_px, batch_size=batch_size, blend=blend)
     scale = network.manifest.preprocessing.get("scale") if scale is None else scale
     with limited_cache(), open_raster(path, bands=bands, scale=scale, nodata=nodata) as raster:
-        transform, crs = raster.transform, raster.crs
         plan = TilePlan(raster.height, raster.width, settings.tile_px, settings.stride_px)
-        area = None if aoi is None else read_area(aoi, crs, transform, plan.height, plan.width)
-        key = _fingerprint(raster, network, settings, area)
-        notes = raster.notes + _gsd_warnings(raster, settings.preprocessing)
+        area = None if aoi is None else read_area(aoi, raster.crs, raster.transform, plan.height, plan.width)
         job = Job(raster.description, file, settings, plan, area, target.with_name(f".{target.name}.work"))
-    finished = _prepare_folder(job, key, resume)
-    missing = [strip.number for strip in plan.strips if strip.number not in finished]
-    label = f"predicting {os.path.basename(source)}"
-    run_ordered(partial(predict_strip, job), missing, workers=workers, label=label, quiet=quiet)
-    tally: list[tuple[int, int]] = []
-    with limited_cache():
-        write_probabilities(
-            target,
-            _tallied(read_strips(job), tally),
+        key = fingerprint(raster, network, settings, area)
+        counts, num_finished = read_finished(target, key) if resume else None, len(plan.strips)
+        if counts is None:
+            num_finished = _predict_strips(job, key, workers, resume, quiet)
+            counts = _write_result(job, key, target, raster, network)
+        tiles, valid = counts
+        return RasterPrediction(
+            source=source,
+            path=target,
             height=plan.height,
             width=plan.width,
-            transform=transform,
-            crs=crs,
-            tags={
-                "ROBUSTVISION_TARGET": settings.preprocessing.target,
-                "ROBUSTVISION_MODEL": network.manifest.name,
-                "ROBUSTVISION_MODEL_SHA256": network.sha256,
-                "ROBUSTVISION_SOURCE": os.path.basename(source),
-            },
+            crs_wkt=raster.crs.to_wkt() if raster.crs else None,
+            target=settings.preprocessing.target,
+            tiles=tiles,
+            skipped_tiles=len(plan.rows) * len(plan.columns) - tiles,
+            valid_share=valid / (plan.height * plan.width),
+            resumed_strips=num_finished,
+            seconds=time.perf_counter() - start_s,
+            warnings=raster.notes + _gsd_warnings(raster, settings.preprocessing),
         )
-    shutil.rmtree(job.folder, ignore_errors=True)
-    tiles, valid = (sum(numbers) for numbers in zip(*tally, strict=True))
-    return RasterPrediction(
-        source=source,
-        path=target,
-        height=plan.height,
-        width=plan.width,
-        target=settings.preprocessing.target,
-        tiles=tiles,
-        skipped_tiles=len(plan.rows) * len(plan.columns) - tiles,
-        valid_share=valid / (plan.height * plan.width),
-        resumed_strips=len(finished),
-        seconds=time.perf_counter() - start_s,
-        warnings=notes,
+
+
+def _predict_strips(job: Job, key: str, workers: int, resume: bool, quiet: bool) -> int:
+    """Predict what is missing in the work folder; return how many strips were there."""
+    finished = prepare_folder(job, key, resume)
+    missing = [strip.number for strip in job.plan.strips if strip.number not in finished]
+    label = f"predicting {os.path.basename(job.raster.path)}"
+    run_ordered(partial(predict_strip, job), missing, workers=workers, label=label, quiet=quiet)
+    return len(finished)
+
+
+def _write_result(job: Job, key: str, out: Path, raster: Raster, model: Model) -> tuple[int, int]:
+    """Put the strips together; return how many tiles and pixels they have."""
+    counts = count_strips(job)
+    tags = {
+        "ROBUSTVISION_TARGET": job.settings.preprocessing.target,
+        "ROBUSTVISION_MODEL": model.manifest.name,
+        "ROBUSTVISION_MODEL_SHA256": model.sha256,
+        "ROBUSTVISION_SOURCE": os.path.basename(raster.path),
+    }
+    write_probabilities(
+        out,
+        read_strips(job),
+        height=raster.height,
+        width=raster.width,
+        transform=raster.transform,
+        crs=raster.crs,
+        tags=tags | finished_tags(key, counts),
     )
-
-
-def predict_many(
-    paths: Sequence[str | os.PathLike[str]],
-    model: str | os.PathLike[str],
-    out_folder: str | os.PathLike[str],
-    *,
-    workers: int = 1,
-    quiet: bool = False,
-    **options: Any,
-) -> list[RasterPrediction | RasterFailure]:
-    """Predict many rasters, each by one process. One that fails takes no other with it.
-
-    Args:
-        paths: The rasters.
-        model: An exported model of buildings.
-        out_folder: Where the results go, under the names of the rasters, as ``.tif``; made if it is not there.
-        workers: Rasters at a time.
-        quiet: Whether to show no progress.
-        **options: Of `predict_raster`.
-
-    Returns:
-        What came of each, in order.
-
-    Raises:
-        InputError: There is no raster, two would write the same file, or ``workers`` is not possible.
-    """
-    folder = make_folder(out_folder)
-    outputs = [folder / f"{Path(path).stem}.tif" for path in paths]
-    twice = sorted({out.name for out in outputs if outputs.count(out) > 1})
-    if twice or not outputs:
-        raise InputError(
-            f"several rasters would be written to {twice[0]}: rename one" if twice else "no raster is given"
-        )
-    one = partial(_predict_or_tell, model=model, options=options)
-    pairs = list(zip([os.fspath(path) for path in paths], outputs, strict=True))
-    return run_ordered(one, pairs, workers=workers, label="predicting rasters", quiet=quiet)
-
-
-def _predict_or_tell(
-    pair: tuple[str, Path], model: str | os.PathLike[str], options: dict[str, Any]
-) -> RasterPrediction | RasterFailure:
-    try:
-        return predict_raster(pair[0], model, pair[1], quiet=True, **options)
-    except RobustVisionError as error:
-        return RasterFailure(pair[0], str(error))
+    shutil.rmtree(job.folder, ignore_errors=True)
+    return counts
 
 
 def _check_output(out: Path, source: str) -> None:
@@ -250,13 +200,6 @@ def _provider_names(providers: Sequence[str] | None) -> tuple[str, ...] | None:
     return (providers,) if isinstance(providers, str) else None if providers is None else tuple(providers)
 
 
-def _tallied(strips: Iterator[tuple[UInt8, Bool, int]], tally: list[tuple[int, int]]) -> Iterator[tuple[UInt8, Bool]]:
-    """Pass strips on, and note the tiles and the pixels of each."""
-    for probability, valid, tiles in strips:
-        tally.append((tiles, int(np.count_nonzero(valid))))
-        yield probability, valid
-
-
 def _gsd_warnings(raster: Raster, preprocessing: Preprocessing) -> tuple[str, ...]:
     if preprocessing.gsd_m is None or raster.gsd_m is None:
         return ()
@@ -267,37 +210,3 @@ def _gsd_warnings(raster: Raster, preprocessing: Preprocessing) -> tuple[str, ..
         f"its pixels are {raster.gsd_m:.3g} m, the model was trained on {low:.3g} to {high:.3g} m: "
         "resample it (gdalwarp -tr), or expect worse results",
     )
-
-
-def _fingerprint(raster: Raster, model: Model, settings: Settings, area: Area | None) -> str:
-    """Everything that changes the result, but for rounding: batch, workers and providers may differ."""
-    states = [(os.path.realpath(file), os.stat(file)) for file in raster.files if os.path.exists(file)]
-    collar = raster.description.collar
-    content = {
-        "format": FORMAT,
-        "raster": raster.path,
-        "files": [(file, state.st_size, state.st_mtime_ns) for file, state in states],
-        "size": (raster.height, raster.width),
-        "bands": raster.bands,
-        "scale": raster.scale,
-        "nodata": [str(value) for value in raster.description.nodata],
-        "collar": None if collar is None else (collar.value, hashlib.sha256(collar.region.tobytes()).hexdigest()),
-        "model": model.sha256,
-        "tiles": (settings.tile_px, settings.stride_px, settings.blend),
-        "area": None if area is None else hashlib.sha256(area.geometry.wkb).hexdigest(),
-    }
-    return hashlib.sha256(json_text(content).encode()).hexdigest()
-
-
-def _prepare_folder(job: Job, key: str, resume: bool) -> set[int]:
-    """Make the work folder, or take over the one of an earlier run; return the strips that are finished."""
-    mark = job.folder / FINGERPRINT_FILE
-    if mark.is_file() and not (resume and mark.read_text(encoding="utf-8") == key):
-        shutil.rmtree(job.folder)
-    make_folder(job.folder)
-    if not mark.is_file():
-        if any(job.folder.iterdir()):
-            raise InputError(f"{job.folder} is in the way, and not from here: remove it, or name another output")
-        with write_atomically(mark) as place:
-            place.write_text(key, encoding="utf-8")
-    return {strip.number for strip in job.plan.strips if job.place(strip).is_file()}

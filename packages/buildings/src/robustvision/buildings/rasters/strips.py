@@ -124,19 +124,28 @@ def predict_strip(job: Job, number: int) -> None:
             below[:, last - strip.own : end - strip.own] = sums[:, last - row :]
             valid[row : min(end, strip.own)] = is_valid[: max(0, strip.own - row)]
             row, tiles = end, tiles + run
+    counts, packed = np.array([tiles, np.count_nonzero(valid)]), np.packbits(valid, axis=1)
     with write_atomically(job.place(strip)) as place, place.open("wb") as file:
-        np.savez(file, above=above, body=body, below=below, valid=np.packbits(valid, axis=1), tiles=np.int64(tiles))
+        np.savez(file, above=above, body=body, below=below, valid=packed, counts=counts)
 
 
-def read_strips(job: Job) -> Iterator[tuple[UInt8, Bool, int]]:
+def count_strips(job: Job) -> tuple[int, int]:
+    """Return how many tiles were run for all strips, and how many pixels have a result."""
+    total = np.zeros(2, np.int64)
+    for strip in job.plan.strips:
+        with np.load(job.place(strip)) as kept:
+            total += kept["counts"]
+    return int(total[0]), int(total[1])
+
+
+def read_strips(job: Job) -> Iterator[tuple[UInt8, Bool]]:
     """Put finished strips together.
 
     Args:
         job: The raster and the model.
 
     Yields:
-        From the top, uint8 [n, width], probabilities, 0 where there are none; bool [n, width], where there are; and the
-        number of tiles that were run for it.
+        From the top, uint8 [n, width], probabilities, 0 where there are none; and bool [n, width], where there are.
     """
     handed_on = np.empty((2, 0, job.plan.width), np.float32)
     for strip in job.plan.strips:
@@ -145,6 +154,6 @@ def read_strips(job: Job) -> Iterator[tuple[UInt8, Bool, int]]:
             above[:, : handed_on.shape[1]] += handed_on
             probability = np.concatenate([to_bytes(above), kept["body"]])
             valid = np.unpackbits(kept["valid"], axis=1, count=job.plan.width).astype(bool)
-            handed_on, tiles = kept["below"], int(kept["tiles"])
+            handed_on = kept["below"]
         probability[~valid] = 0
-        yield probability, valid, tiles
+        yield probability, valid

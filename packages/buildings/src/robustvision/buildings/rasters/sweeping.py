@@ -26,14 +26,37 @@ Inside = Callable[[int, int], Bool]
 
 
 class Windows(Protocol):
-    """What can be read by windows: a `Raster`, or an array."""
+    """What can be read by windows: a `Raster`, or `ArrayWindows`."""
 
-    height: int
-    width: int
+    @property
+    def height(self) -> int:
+        """Rows."""
+        ...
+
+    @property
+    def width(self) -> int:
+        """Columns."""
+        ...
 
     def read(self, row: int, column: int, height: int, width: int) -> tuple[UInt8, Bool]:
         """As `Raster.read`."""
         ...
+
+
+class ArrayWindows:
+    """A picture in memory, read as a raster is; all of it is valid.
+
+    Args:
+        image: uint8 [H, W, 3], RGB.
+    """
+
+    def __init__(self, image: UInt8) -> None:
+        self._image = image
+        self.height, self.width = image.shape[:2]
+
+    def read(self, row: int, column: int, height: int, width: int) -> tuple[UInt8, Bool]:
+        """As `Raster.read`."""
+        return self._image[row : row + height, column : column + width], np.ones((height, width), bool)
 
 
 @dataclass(frozen=True)
