@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -22,13 +22,16 @@ Kind = Annotated[
 Images = Annotated[Path | None, typer.Option("--images", help="A folder of images, with --labels.")]
 Labels = Annotated[
     Path | None,
-    typer.Option("--labels", help="Polygons in any GDAL vector file, drawn on each image's own grid; or a mask folder."),
+    typer.Option(
+        "--labels", help="Polygons in any GDAL vector file, drawn on each image's own grid; or a mask folder."
+    ),
 ]
 Model = Annotated[
     Path | None, typer.Option("--model", help="An exported model; the shipped synthetic one where not given.")
 ]
 Target = Annotated[
-    str, typer.Option("--target", help="What counts as building: the visible roof, the footprint, or shape.")
+    Literal["roof", "footprint", "shape"],
+    typer.Option("--target", help="What counts as building: the visible roof, the footprint, or shape."),
 ]
 
 
@@ -138,9 +141,8 @@ def check(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Look for what spoils training: inverted masks, shifted labels, wrong sizes, leaks; exit code 1 if it cannot be used."""
-    from robustvision.buildings.data import check_dataset
-    from robustvision.buildings.data.choose import choose_sources
+    """Look for what spoils training: inverted masks, shifted labels, wrong sizes, leaks; exit code 1 on an error."""
+    from robustvision.buildings.data import check_dataset, choose_sources
 
     findings = check_dataset(choose_sources(data, kind, images, labels), quiet=quiet or as_json)
     if as_json:
@@ -160,7 +162,7 @@ def plan(
     heights: Annotated[Path, typer.Option("--heights", help="CSV with height_m, and area_m2 where known.")],
     as_json: Json = False,
 ) -> None:
-    """Say how far buildings will lean, how good footprint labels will be, and how many clean tiles are worth labelling."""
+    """Say how far buildings will lean, how good footprint labels will be, and how many clean tiles are worth it."""
     from robustvision.buildings.plan import plan as make_plan
     from robustvision.buildings.plan import read_heights
     from robustvision.core.evaluation.results import markdown_table

@@ -1,4 +1,4 @@
-"""What every building model file has in common: the task, the tensors, and the manifest's word on preprocessing. No torch.
+"""What every building model file has in common: task, tensors, and the manifest's word on preprocessing. No torch.
 
 A graph maps ``image``, float32 [batch, 3, y, x], normalised, to ``logits``, float32 [batch, 1, y, x]. Sigmoid, padding
 and blending are outside the graph. Height and width are multiples of ``multiple``.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,8 @@ from robustvision.buildings.data.tile import Tile
 from robustvision.buildings.evaluation import BuildingEvaluation, Predictor, evaluate_tiles, model_predictor
 from robustvision.buildings.export import export_run
 from robustvision.buildings.models import shipped_model
-from robustvision.buildings.pictures import FOUND, LABEL, label_overlay, polygon_overlay, probability_picture
+from robustvision.buildings.pictures import LABEL, enlarged, polygon_overlay, probability_picture
+from robustvision.buildings.pipeline import BuildingMapper
 from robustvision.buildings.synthetic import write_city
 from robustvision.buildings.training import load_building_recipe, train_buildings
 from robustvision.core.demo import DemoResult, fresh_run, run_without_torch
@@ -85,7 +85,9 @@ def run(out: Path, *, seed: int = 0, quiet: bool = False) -> DemoResult:
 def _rival(method: str, out: Path, pretrained: Path, seed: int, quiet: bool) -> Path:
     """Train a rival on the same scenes, for as many steps on clean labels, and return its weights."""
     config = load_building_recipe("tiny")
-    noisy, clean = (DATASETS.build({**one, "quiet": True}) for one in (config.train_dataloader.dataset, config.clean_dataset))
+    noisy, clean = (
+        DATASETS.build({**one, "quiet": True}) for one in (config.train_dataloader.dataset, config.clean_dataset)
+    )
     result = adapt(
         method,  # type: ignore[arg-type]  # one of RIVALS
         config,
@@ -114,3 +116,38 @@ def _network_predictor(weights: Path) -> Predictor:
 
 def _shown(row: Mapping[str, Any]) -> dict[str, float]:
     return {name: float(row[name]) for name in ("f1", "iou", "precision", "recall", "image_mean_f1")}
+
+
+def _outlines(polygons: Path, image: Path) -> list[shapely.Polygon]:
+    """The mapped buildings in the image's pixels."""
+    _, _, geometries, _ = read(polygons, columns=[])
+    with rasterio.open(image) as raster:
+        inverse = ~raster.transform
+
+    def to_pixels(points: np.ndarray) -> np.ndarray:
+        return np.stack(inverse * (points[:, 0], points[:, 1]), axis=1)
+
+    return list(shapely.transform(shapely.from_wkb(geometries), to_pixels))
+
+
+def _fill(
+    report: Report, out: Path, evaluation: BuildingEvaluation, model: Path, city: City, polygons: Path
+) -> list[str]:
+    """Add what people look at to the report, and write it as pictures beside it."""
+    with rasterio.open(city.image) as raster:
+        image = np.ascontiguousarray(raster.read().transpose(1, 2, 0)[:SHOWN_PX, :SHOWN_PX, :3])
+    probability = BuildingMapper(model).probabilities(image)
+    noisy = _outlines(city.footprints, city.image)
+    pictures = {
+        "city_image": (enlarged(image), "The image"),
+        "city_labels": (polygon_overlay(image, noisy, LABEL), "The map's footprints: what it is trained on"),
+        "city_probability": (probability_picture(probability), "What the adapted network sees"),
+        "city_polygons": (polygon_overlay(image, _outlines(polygons, city.image)), "Polygons, made without torch"),
+    }
+    for name, (picture, _) in pictures.items():
+        write_image(out / f"{name}.png", picture)
+    report.pictures([*pictures.values()], title="A city")
+    report.table(evaluation.rows(), "Test scenes: visible roofs")
+    report.table(evaluation.rows("height_class"), "By height class")
+    report.text("Rendered scenes: these are no results on a real city.")
+    return [f"{name}.png" for name in pictures]

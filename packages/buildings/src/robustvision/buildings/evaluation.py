@@ -1,7 +1,7 @@
 """Measures several predictors side by side on labelled pictures that nobody trained on.
 
-A predictor turns a picture into probabilities. Rows sum up its pixels over all tiles (micro) and average its scores over
-tiles (image-mean), by any condition that the tiles carry; every row of a model carries its hash.
+A predictor turns a picture into probabilities. Rows sum up its pixels over all tiles (micro) and average its scores
+over tiles (image-mean), by any condition that the tiles carry; every row of a model carries its hash.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from robustvision.buildings.data.tile import Tile
@@ -105,7 +104,8 @@ def evaluate_tiles(
         for name, predict in predictors.items():
             counts[name].append(count_pixels(predict(tile) >= THRESHOLD, tile.label > 0, tile.valid))
     stamp = {"version": version("robustvision-buildings")}
-    stamps = {name: stamp | ({"sha256": hashes[name]} if name in (hashes or {}) else {}) for name in predictors}
+    known = hashes or {}
+    stamps = {name: stamp | ({"sha256": known[name]} if name in known else {}) for name in predictors}
     return BuildingEvaluation(tuple(tiles), {name: tuple(each) for name, each in counts.items()}, stamps)
 
 

@@ -13,7 +13,7 @@ THRESHOLD = 0.5
 
 
 class BuildingMetric(BaseMetric):
-    """F1, IoU, precision and recall of the building class, from the counts of all validation pixels together (micro)."""
+    """F1, IoU, precision and recall of the building class, from the counts of all validation pixels (micro)."""
 
     default_prefix = "val"
 

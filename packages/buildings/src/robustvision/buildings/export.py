@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from mmengine import Config
 from mmengine.registry import DATASETS, MODELS
+from robustvision.buildings.graphs import segmentation_graph
 from torch import nn
 
 from robustvision.buildings.contract import IMAGE, TASK, Preprocessing
 from robustvision.buildings.data import BuildingDataset, Tile, synthetic_dataset
 from robustvision.buildings.evaluation import evaluate_tiles, model_predictor
-from robustvision.buildings.graphs import segmentation_graph
 from robustvision.buildings.model import BuildingModel
 from robustvision.buildings.training import RECIPE
 from robustvision.core.errors import InputError
@@ -62,7 +62,7 @@ def export_network(
 
 
 def self_test_image(settings: Preprocessing) -> np.ndarray:
-    """Return the fixed input of the self-test, float32 [1, 3, S, S]: bright squares on a gradient, at most 64 pixels."""
+    """Return the fixed input of the self-test, float32 [1, 3, S, S]: bright squares on a gradient, 64 pixels."""
     size = min(settings.tile_px, -(-64 // settings.multiple) * settings.multiple)
     y, x = np.mgrid[0:size, 0:size]
     roofs = ((x // 12 + y // 12) % 3 == 0) * 80
@@ -90,7 +90,9 @@ def export_run(work_dir: Path, path: Path, *, quiet: bool = False) -> dict[str, 
     finished = read_adaptation(work_dir)
     recipe = Path(work_dir) / RECIPE
     if finished is None or not recipe.is_file():
-        raise InputError(f"{work_dir} holds no finished training: give the work folder of `train`, or go on with --resume")
+        raise InputError(
+            f"{work_dir} holds no finished training: give the work folder of `train`, or go on with --resume"
+        )
     config = Config.fromfile(str(recipe), format_python_code=False)
     config.val_dataloader.dataset.quiet = quiet
     validation: BuildingDataset = DATASETS.build(config.val_dataloader.dataset)

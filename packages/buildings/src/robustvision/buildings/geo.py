@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 
+import rasterio.crs
 from affine import Affine
 from pyproj import CRS, Geod, Transformer
 from pyproj.aoi import AreaOfInterest
 from pyproj.database import query_utm_crs_info
 from pyproj.exceptions import CRSError, ProjError
-from rasterio.crs import CRS as RasterCRS
 
 from robustvision.core.errors import InputError
 
@@ -18,7 +18,7 @@ MAX_DISTORTION = 0.01
 """A projected system whose metres differ by more from metres on the ground is not measured in."""
 
 
-def as_crs(crs: RasterCRS | CRS | str) -> CRS:
+def as_crs(crs: rasterio.crs.CRS | CRS | str) -> CRS:
     """Return a coordinate reference system as pyproj's.
 
     Args:
@@ -28,12 +28,16 @@ def as_crs(crs: RasterCRS | CRS | str) -> CRS:
         InputError: It is not known.
     """
     try:
-        return CRS.from_user_input(crs.to_wkt() if isinstance(crs, RasterCRS) else crs)
+        return CRS.from_user_input(crs.to_wkt() if isinstance(crs, rasterio.crs.CRS) else crs)
     except (CRSError, ProjError) as error:
-        raise InputError(f"the coordinate reference system {crs} cannot be read ({error}): give an EPSG code") from error
+        raise InputError(
+            f"the coordinate reference system {crs} cannot be read ({error}): give an EPSG code"
+        ) from error
 
 
-def ground_sampling_distance(transform: Affine, crs: RasterCRS | CRS | str, height: int, width: int) -> tuple[float, float]:
+def ground_sampling_distance(
+    transform: Affine, crs: rasterio.crs.CRS | CRS | str, height: int, width: int
+) -> tuple[float, float]:
     """Return the size of a raster's pixels on the ground, at its centre.
 
     Measured on the ellipsoid between the centres of neighbouring pixels, so it holds for geographic systems and for
@@ -54,14 +58,15 @@ def ground_sampling_distance(transform: Affine, crs: RasterCRS | CRS | str, heig
     to_degrees = Transformer.from_crs(as_crs(crs), WGS84, always_xy=True)
     column, row = width / 2, height / 2
     points = [transform * place for place in ((column, row), (column + 1, row), (column, row + 1))]
-    (lon, right, down), (lat, right_lat, down_lat) = to_degrees.transform(*zip(*points, strict=True))
+    xs, ys = zip(*points, strict=True)
+    (lon, right, down), (lat, right_lat, down_lat) = to_degrees.transform(xs, ys)
     if not all(math.isfinite(value) for value in (lon, lat, right, down)):
         raise InputError(f"the raster's centre {points[0]} lies outside its coordinate system: check crs and transform")
     geod = Geod(ellps="WGS84")
     return geod.inv(lon, lat, right, right_lat)[2], geod.inv(lon, lat, down, down_lat)[2]
 
 
-def metric_crs(crs: RasterCRS | CRS | str, x: float, y: float) -> CRS:
+def metric_crs(crs: rasterio.crs.CRS | CRS | str, x: float, y: float) -> CRS:
     """Return a system in metres, true to scale near a point: the given one if it is, else the point's UTM zone.
 
     Args:

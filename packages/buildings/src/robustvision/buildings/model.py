@@ -28,14 +28,16 @@ class BuildingModel(BaseModel):
         self,
         network: dict[str, Any] | nn.Module,
         loss: dict[str, Any] | nn.Module,
-        mean: Sequence[float] = IMAGENET_MEAN,
-        std: Sequence[float] = IMAGENET_STD,
+        mean: tuple[float, float, float] = IMAGENET_MEAN,
+        std: tuple[float, float, float] = IMAGENET_STD,
     ) -> None:
         super().__init__()
         self.network, self.loss = _build(network), _build(loss)
-        self.mean, self.std = tuple(mean), tuple(std)
+        self.mean, self.std = mean, std
         self.register_buffer("scale", 1 / (255 * torch.tensor(self.std)[:, None, None]), persistent=False)
-        self.register_buffer("shift", (torch.tensor(self.mean) / torch.tensor(self.std))[:, None, None], persistent=False)
+        self.register_buffer(
+            "shift", (torch.tensor(self.mean) / torch.tensor(self.std))[:, None, None], persistent=False
+        )
 
     def forward(
         self,

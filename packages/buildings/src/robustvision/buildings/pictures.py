@@ -28,10 +28,11 @@ def label_overlay(image: UInt8, mask: npt.NDArray[Any], colour: Colour = LABEL, 
     Returns:
         uint8 [scale H, scale W, 3].
     """
-    picture = _enlarged(image, scale)
+    picture = enlarged(image, scale)
     large = cv2.resize((mask > 0).astype(np.uint8), None, fx=scale, fy=scale, interpolation=cv2.INTER_NEAREST)
     contours, _ = cv2.findContours(large, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-    return cv2.drawContours(picture, contours, -1, colour, 1, cv2.LINE_AA)
+    cv2.drawContours(picture, contours, -1, colour, 1, cv2.LINE_AA)
+    return picture
 
 
 def polygon_overlay(image: UInt8, polygons: Iterable[Polygon], colour: Colour = POLYGON, *, scale: int = 2) -> UInt8:
@@ -46,17 +47,21 @@ def polygon_overlay(image: UInt8, polygons: Iterable[Polygon], colour: Colour = 
     Returns:
         uint8 [scale H, scale W, 3].
     """
-    picture = _enlarged(image, scale)
+    picture = enlarged(image, scale)
     rings = [ring for polygon in polygons for ring in (polygon.exterior, *polygon.interiors)]
-    lines = [np.rint((np.asarray(ring.coords)[:, :2] * scale - 0.5) * 2**_SUBPIXEL_BITS).astype(np.int32) for ring in rings]
-    return cv2.polylines(picture, lines, True, colour, 1, cv2.LINE_AA, _SUBPIXEL_BITS)
+    lines = [
+        np.rint((np.asarray(ring.coords)[:, :2] * scale - 0.5) * 2**_SUBPIXEL_BITS).astype(np.int32) for ring in rings
+    ]
+    cv2.polylines(picture, lines, True, colour, 1, cv2.LINE_AA, _SUBPIXEL_BITS)
+    return picture
 
 
 def probability_picture(probability: npt.NDArray[Any], *, scale: int = 2) -> UInt8:
     """Return probabilities 0..1 [H, W] as a grey picture, uint8 [scale H, scale W, 3]."""
     grey = np.rint(np.asarray(probability, np.float32) * 255).astype(np.uint8)
-    return _enlarged(np.repeat(grey[:, :, None], 3, axis=2), scale)
+    return enlarged(np.repeat(grey[:, :, None], 3, axis=2), scale)
 
 
-def _enlarged(image: UInt8, scale: int) -> UInt8:
-    return cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_NEAREST)
+def enlarged(image: UInt8, scale: int = 2) -> UInt8:
+    """Return a picture [H, W, 3] with every pixel `scale` times as large."""
+    return np.repeat(np.repeat(image, scale, axis=0), scale, axis=1)

@@ -1,8 +1,8 @@
-"""What to expect of an acquisition before it is bought or labelled: displacements, label quality, clean tiles worth it.
+"""What to expect of an acquisition before it is bought or labelled: displacements, label quality, clean tiles.
 
-The curves were measured on rendered scenes (``benchmarks/buildings_adaptation.py`` writes ``plan_curves.json``): they say
-how strongly a lean hurts, not what a real city will reach. What decides is the displacement relative to the building's
-side, so that is what the curves are read by.
+The curves were measured on rendered scenes (``benchmarks/buildings_adaptation.py`` makes ``plan_curves.json``): they
+say how strongly a lean hurts, not what a real city will reach. What decides is the displacement relative to the
+building's side, so that is what the curves are read by.
 """
 
 from __future__ import annotations
@@ -13,12 +13,15 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from robustvision.buildings.offsets import HEIGHT_CLASSES, height_class
 from robustvision.core.errors import InputError
 
+Float64 = npt.NDArray[np.float64]
 CURVES = Path(__file__).with_name("plan_curves.json")
 TYPICAL_SIDE_M = {"low": 13.0, "mid": 21.0, "high": 28.0, "skyscraper": 35.0}
 """Side of a building where the table gives no area: the middles of the generator's ranges [R]."""
@@ -56,7 +59,9 @@ class ClassPlan:
     adapted_f1: float
 
 
-def plan(heights_m: Sequence[float], areas_m2: Sequence[float], *, gsd_m: float, off_nadir_deg: float) -> list[ClassPlan]:
+def plan(
+    heights_m: Sequence[float], areas_m2: Sequence[float], *, gsd_m: float, off_nadir_deg: float
+) -> list[ClassPlan]:
     """Say what an acquisition of a city would give.
 
     Args:
@@ -123,7 +128,9 @@ def read_heights(path: Path) -> tuple[list[float], list[float]]:
     return heights, areas
 
 
-def _plan_class(name, heights, sides, shifts_m, gsd_m, curves) -> ClassPlan:
+def _plan_class(
+    name: str, heights: Float64, sides: Float64, shifts_m: Float64, gsd_m: float, curves: dict[str, Any]
+) -> ClassPlan:
     relative = shifts_m / sides
     label_f1 = np.interp(relative, curves["label_f1"]["relative_shift"], curves["label_f1"]["f1"])
     study = curves["adaptation"]

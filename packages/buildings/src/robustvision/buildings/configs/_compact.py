@@ -1,14 +1,14 @@
-"""What the recipes on rendered scenes share: a narrow U-Net, misaligned labels of many districts, a few clean tiles of one.
+"""What the recipes on rendered scenes share: a narrow U-Net, misaligned labels of many districts, few clean tiles.
 
 ``train_dataloader`` holds the large noisy set, ``clean_dataset`` the small clean one, ``val_dataloader`` clean tiles of
 the same district as ``clean_dataset``; ``adaptation`` says how one becomes the other.
 """
 
+from robustvision.buildings.losses import BCEDiceLoss
 from torch.optim import Adam
 
 from robustvision.buildings.data import synthetic_dataset
 from robustvision.buildings.evaluator import BuildingMetric
-from robustvision.buildings.losses import BCEDiceLoss
 from robustvision.buildings.model import BuildingModel
 from robustvision.buildings.networks import CompactUNet
 
@@ -23,7 +23,14 @@ train_dataloader = dict(
     dataset=dict(type=synthetic_dataset, count=480, label="noisy", split="train", size_px=96, augmentation=dict()),
 )
 clean_dataset = dict(
-    type=synthetic_dataset, count=16, label="roof", split="train", districts=(0,), seed=1, size_px=96, augmentation=dict()
+    type=synthetic_dataset,
+    count=16,
+    label="roof",
+    split="train",
+    districts=(0,),
+    seed=1,
+    size_px=96,
+    augmentation=dict(),
 )
 val_dataloader = dict(
     batch_size=8,

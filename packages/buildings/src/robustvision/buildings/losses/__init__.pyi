@@ -1,0 +1,17 @@
+from .combined import LOSSES as LOSSES
+from .combined import BCEDiceLoss as BCEDiceLoss
+from .combined import BCEJaccardLoss as BCEJaccardLoss
+from .correlation import MCCLoss as MCCLoss
+from .correlation import mcc_loss as mcc_loss
+from .lovasz import LovaszLoss as LovaszLoss
+from .lovasz import lovasz_loss as lovasz_loss
+from .overlap import DiceLoss as DiceLoss
+from .overlap import JaccardLoss as JaccardLoss
+from .overlap import TverskyLoss as TverskyLoss
+from .overlap import dice_loss as dice_loss
+from .overlap import jaccard_loss as jaccard_loss
+from .overlap import tversky_loss as tversky_loss
+from .pixelwise import BCELoss as BCELoss
+from .pixelwise import FocalLoss as FocalLoss
+from .pixelwise import bce_loss as bce_loss
+from .pixelwise import focal_loss as focal_loss
