@@ -39,9 +39,7 @@ def choose_bands(dataset: Any, wanted: Sequence[int] | None) -> tuple[Bands, lis
     if wanted is not None:
         chosen = tuple(int(band) for band in wanted)
         if len(chosen) not in (1, 3) or not all(1 <= band <= dataset.count for band in chosen):
-            raise InputError(
-                f"{dataset.name} has {dataset.count} bands, bands are {chosen}: give 1 or 3 of them, from 1"
-            )
+            raise InputError(f"bands are {chosen}: {dataset.name} has 1 to {dataset.count}, give one or three of them")
         return chosen, []
     meanings = list(dataset.colorinterp)
     if all(colour in meanings for colour in _RGB):
@@ -51,6 +49,8 @@ def choose_bands(dataset: Any, wanted: Sequence[int] | None) -> tuple[Bands, lis
         raise InputError(f"{dataset.name} has no band but alpha: a picture is needed")
     if len(colours) < 3:
         return (colours[0],), [] if len(colours) == 1 else [f"band {colours[0]} of {len(colours)} is taken as grey"]
+    if len(colours) == 3:
+        return tuple(colours), []
     named = ", ".join(str(band) for band in colours[:3])
     return tuple(colours[:3]), [f"no band is named red, green or blue: bands {named} are taken (see `bands`)"]
 

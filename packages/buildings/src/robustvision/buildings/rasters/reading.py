@@ -288,9 +288,7 @@ def _open_dataset(path: str) -> Any:
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
             dataset = rasterio.open(path)
     except (RasterioError, OSError) as error:
-        raise InputError(
-            f"{path} cannot be opened as a raster ({error}): give a GeoTIFF, COG, VRT, PNG or JPEG"
-        ) from error
+        raise InputError(f"{path} is no raster ({error}): give a GeoTIFF, COG, VRT, PNG or JPEG") from error
     if dataset.count == 0:
         inside = f", but holds others: {', '.join(dataset.subdatasets[:3])}" if dataset.subdatasets else ""
         dataset.close()
