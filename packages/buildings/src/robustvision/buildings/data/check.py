@@ -1,4 +1,4 @@
-"""What spoils training on a data set, found before it costs a run: one pass over all tiles, a function for each check."""
+"""What spoils training on a data set, found before it costs a run: one pass over all tiles, one function a check."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ NODATA_SHARE = 0.5
 GSD_TOLERANCE = 0.1
 GSD_SPREAD = 1.5
 SHIFT_PX, SHIFT_SCORE, SHIFT_GAIN, SHIFT_SHARE = 3.0, 4.0, 0.2, 1 / 3
-"""A scene's label is beside the image from so many px on, if the match stands out and improves so much; so large a share
-of scenes makes a finding. Measured on 12 rendered scenes each of 128 and 256 px: true roofs 0 to 17 % of the scenes,
-footprints of 12 to 90 m high buildings seen at 10 to 20 deg 67 to 92 %."""
+"""A scene's label is beside the image from so many px on, if the match stands out and improves so much; so large a
+share of scenes makes a finding. Measured on 12 rendered scenes each of 128 and 256 px: true roofs 0 to 17 % of the
+scenes, footprints of buildings 12 to 90 m high, seen at 10 to 20 deg, 67 to 92 %."""
 
 
 @dataclass
@@ -185,8 +185,8 @@ def _check_shift(facts: PartFacts) -> Iterator[Finding]:
         length = np.median([shift.length_px for shift in beside])
         what = f"in {len(beside)} of {len(shifts)} scenes labels fit the image better when moved, by {length:.0f} px"
         advice = (
-            "footprints under leaning roofs: label a few tiles anew and adapt to them (plan says how many), or move the "
-            "labels; if all are moved alike, mend the georeference"
+            "footprints under leaning roofs: label a few tiles anew and adapt to them (plan says how many), or move "
+            "the labels; if all are moved alike, mend the georeference"
         )
         yield Finding("warning", facts.name, what, advice)
 

@@ -76,7 +76,7 @@ def find_duplicates(
     ours, theirs = ([one if isinstance(one, Signature) else signature(one) for one in part] for part in (first, second))
     exact = {one.digest: one.name for one in reversed(ours)}
     textured = [one for one in ours if one.thumbnail is not None]
-    known = np.array([one.thumbnail for one in textured], np.float32).reshape(len(textured), -1)
+    known = np.array([one.thumbnail for one in textured], np.float32).reshape(len(textured), THUMBNAIL_PX**2)
     found = {}
     rest = []
     for place, one in enumerate(theirs):
