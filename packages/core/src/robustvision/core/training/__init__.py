@@ -10,7 +10,7 @@ What a recipe needs: ``model`` (an mmengine ``BaseModel``: ``mode="loss"`` retur
 in their name are summed; ``mode="predict"`` returns what the metrics take), ``train_dataloader`` (``dataset``,
 ``batch_size``), ``optim_wrapper`` and ``train_cfg`` (``max_epochs``); with ``val_dataloader`` and ``val_evaluator``
 there is validation. The rest comes from :mod:`.defaults`. Data sets are indexed by ``(epoch, index)`` and draw from
-``sample_rng``.
+``sample_rng``. ``adapt`` trains by stages from noisy to clean labels.
 """
 
 from robustvision.core.lazy import attach_stub

@@ -2,7 +2,7 @@
 
 In the order in which they see a step: seeds (before it), the loss over all processes, the guard against a loss that is
 not finite, EMA (mmengine's own), the log, the schedules (mmengine's own), the checkpoint, the progress bar, early
-stop.
+stop. What adaptation adds: initial weights, frozen parts, gradual fine-tuning.
 """
 
 from robustvision.core.lazy import attach_stub
