@@ -51,21 +51,15 @@ class MapFrame:
 
     def to_plane(self, corners_px: npt.NDArray[np.integer] | Float64) -> Float64:
         """Take pixel corners [n, 2], (column, row), to the plane."""
-        return corners_px.astype(np.float64) if self.map_wkt is None else _convert(self._on_map(corners_px), self._wkt)
+        if self.map_wkt is None:
+            return corners_px.astype(np.float64)
+        return _convert(_on_map(self.transform, corners_px), self.map_wkt, self.plane_wkt)
 
     def to_map(self, points: Float64) -> Float64:
         """Take points of the plane [n, 2] to map units."""
-        return self._on_map(points) if self.map_wkt is None else _convert(points, self._wkt[::-1])
-
-    @property
-    def _wkt(self) -> tuple[str | None, str | None]:
-        return (self.map_wkt, self.plane_wkt) if self.plane_wkt is not None else (None, None)
-
-    def _on_map(self, points: npt.NDArray[np.integer] | Float64) -> Float64:
-        # written out: a matrix product may round differently with the number of points
-        a, b, c, d, e, f = self.transform[:6]
-        x, y = points[:, 0], points[:, 1]
-        return np.stack((a * x + b * y + c, d * x + e * y + f), axis=1)
+        if self.map_wkt is None:
+            return _on_map(self.transform, points)
+        return _convert(points, self.plane_wkt, self.map_wkt)
 
 
 def map_frame(transform: Affine, crs: rasterio.crs.CRS | str | None, height: int, width: int) -> MapFrame:
@@ -83,7 +77,8 @@ def map_frame(transform: Affine, crs: rasterio.crs.CRS | str | None, height: int
     if crs is None:
         return MapFrame(transform, None, None, 1.0)
     own = as_crs(crs)
-    metric = metric_crs(own, *(transform * (width / 2, height / 2)))
+    ((x, y),) = _on_map(transform, np.array([[width / 2, height / 2]]))
+    metric = metric_crs(own, x, y)
     frame = MapFrame(transform, own.to_wkt(), None if metric == own else metric.to_wkt(), 1.0)
     column, row = width // 2, height // 2
     origin, right, down = frame.to_plane(np.array(((column, row), (column + 1, row), (column, row + 1))))
@@ -93,9 +88,15 @@ def map_frame(transform: Affine, crs: rasterio.crs.CRS | str | None, height: int
     return MapFrame(transform, frame.map_wkt, frame.plane_wkt, area)
 
 
-def _convert(points: Float64, wkt: tuple[str | None, str | None]) -> Float64:
-    source, target = wkt
-    if source is None or target is None:
+def _on_map(transform: Affine, points: npt.NDArray[np.integer] | Float64) -> Float64:
+    # written out: a matrix product may round differently with the number of points
+    a, b, c, d, e, f = transform[:6]
+    x, y = points[:, 0], points[:, 1]
+    return np.stack((a * x + b * y + c, d * x + e * y + f), axis=1)
+
+
+def _convert(points: Float64, source: str | None, target: str | None) -> Float64:
+    if source is None or target is None:  # the plane is the map
         return points
     return np.stack(_transformer(source, target).transform(points[:, 0], points[:, 1]), axis=1)
 

@@ -93,6 +93,11 @@ def _turn(angle: Float64, direction: float) -> Float64:
     return (angle - direction + _QUARTER / 2) % _QUARTER - _QUARTER / 2
 
 
+def _products(points: Float64) -> Float64:
+    x, y = points[:, 0], points[:, 1]
+    return np.stack((x * y, x**2 - y**2), axis=1)
+
+
 def _open_ring(ring: LinearRing) -> Float64:
     return shapely.get_coordinates(ring)[:-1]
 
@@ -169,10 +174,9 @@ class _Outline:
         """The direction in which all sides together, those across turned by 90 degrees, are thinnest: least squares."""
         middle, step = (self.points[1:] + self.points[:-1]) / 2, np.diff(self.points, axis=0)
         weight = np.hypot(step[:, 0], step[:, 1])[:, None]
-        product = np.stack((middle[:, 0] * middle[:, 1], middle[:, 0] ** 2 - middle[:, 1] ** 2), axis=1)
+        product = _products(middle) + _products(step) / 12  # the mean over each edge
         total, first, second = (self._sums(weight * values, sides) for values in (1.0, middle, product))
-        mean = first / total
-        spread = second - total * np.stack((mean[:, 0] * mean[:, 1], mean[:, 0] ** 2 - mean[:, 1] ** 2), axis=1)
+        spread = second - total * _products(first / total)
         mixed, difference = (spread * np.array((1, -1, 0))[sides[:, :1]]).sum(axis=0)
         return direction + float(_turn(np.array(math.atan2(2 * mixed, difference) / 2), direction))
 
