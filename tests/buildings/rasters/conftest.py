@@ -6,8 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import pyogrio
 import pytest
 import rasterio
+import shapely
 from affine import Affine
 from onnx import helper, numpy_helper
 
@@ -99,3 +101,22 @@ def picture():
         return np.random.default_rng(seed).integers(1, 255, (height, width, 3), dtype=np.uint8)
 
     return make
+
+
+@pytest.fixture
+def write_area(tmp_path):
+    """Write shapes, as text, to a vector file."""
+
+    def write(shapes, name="area.gpkg", *, crs=UTM):
+        geometry = shapely.from_wkt(shapes)
+        pyogrio.raw.write(
+            tmp_path / name,
+            shapely.to_wkb(geometry),
+            field_data=[],
+            fields=np.array([], object),
+            geometry_type=geometry[0].geom_type,
+            crs=crs,
+        )
+        return tmp_path / name
+
+    return write

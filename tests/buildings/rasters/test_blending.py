@@ -16,7 +16,9 @@ SHAPES = ("hann", "triangular", "gaussian")
 @pytest.mark.parametrize("tile", [1, 2, 33, 256])
 def test_weights_are_symmetric_positive_and_largest_in_the_middle(blend, tile):
     weights = blend_weights(tile, blend)
-    assert weights.dtype == np.float32 and weights.shape == (tile, tile) and weights.min() >= np.float32(1e-3)
+    assert weights.dtype == np.float32
+    assert weights.shape == (tile, tile)
+    assert weights.min() >= np.float32(1e-3)
     for other in (weights.T, weights[::-1], weights[:, ::-1]):
         np.testing.assert_allclose(weights, other, rtol=1e-5)
     assert weights[tile // 2, tile // 2] == weights.max() <= 1

@@ -26,7 +26,10 @@ def read_all(path, **options):
 def test_rgb_comes_back_bit_for_bit(write_raster, picture):
     image, valid, raster = read_all(write_raster(picture(40, 30)))
     np.testing.assert_array_equal(image, picture(40, 30))
-    assert valid.all() and image.dtype == np.uint8 and raster.bands == (1, 2, 3) and raster.notes == ()
+    assert valid.all()
+    assert image.dtype == np.uint8
+    assert raster.bands == (1, 2, 3)
+    assert raster.notes == ()
     assert raster.gsd_m == pytest.approx(0.5, rel=1e-3)
 
 
@@ -52,7 +55,8 @@ def test_other_forms_read_the_same(write_raster, picture, tmp_path, driver):
     copy_raster(source, tmp_path / "copy.any", driver=driver)
     image, valid, raster = read_all(tmp_path / "copy.any")
     np.testing.assert_array_equal(image, picture(600, 530))
-    assert valid.all() and raster.crs.to_epsg() == 32755
+    assert valid.all()
+    assert raster.crs.to_epsg() == 32755
     with open_raster(tmp_path / "copy.any") as raster:
         assert driver != "VRT" or str(source) in raster.files
 
@@ -64,7 +68,10 @@ def test_plain_pictures_have_no_place(picture, tmp_path, suffix):
     cv2.imwrite(str(path), cv2.cvtColor(smooth, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 100])
     image, valid, raster = read_all(path)
     assert np.abs(image.astype(int) - smooth).max() <= (0 if suffix == "png" else 6)
-    assert valid.all() and raster.crs is None and raster.gsd_m is None and raster.transform.is_identity
+    assert valid.all()
+    assert raster.crs is None
+    assert raster.gsd_m is None
+    assert raster.transform.is_identity
     assert "coordinates are pixels" in raster.notes[0]
 
 
@@ -87,7 +94,9 @@ def test_alpha_says_where_data_is_and_is_no_colour(write_raster, picture):
     bands[3, :5] = 0
     colours = (ColorInterp.red, ColorInterp.green, ColorInterp.blue, ColorInterp.alpha)
     image, valid, _ = read_all(write_raster(bands, colours=colours))
-    assert not valid[:5].any() and valid[5:].all() and not image[:5].any()
+    assert not valid[:5].any()
+    assert valid[5:].all()
+    assert not image[:5].any()
     np.testing.assert_array_equal(image[5:], picture(20, 30)[5:])
 
 
@@ -97,10 +106,12 @@ def test_eight_bands_are_read_by_their_meaning(write_raster, picture):
     named = [ColorInterp.undefined] * 8
     named[4], named[2], named[1] = ColorInterp.red, ColorInterp.green, ColorInterp.blue
     _, _, raster = read_all(write_raster(bands, colours=named, photometric="minisblack"))
-    assert raster.bands == (5, 3, 2) and raster.notes == ()
+    assert raster.bands == (5, 3, 2)
+    assert raster.notes == ()
     unnamed = [ColorInterp.gray] + [ColorInterp.undefined] * 7
-    image, _, raster = read_all(write_raster(bands, "unnamed.tif", colours=unnamed, photometric="minisblack"))
-    assert raster.bands == (1, 2, 3) and "no band is named" in raster.notes[0]
+    _image, _, raster = read_all(write_raster(bands, "unnamed.tif", colours=unnamed, photometric="minisblack"))
+    assert raster.bands == (1, 2, 3)
+    assert "no band is named" in raster.notes[0]
     chosen, _, _ = read_all(write_raster(bands, "chosen.tif", photometric="minisblack"), bands=(7, 8, 1))
     np.testing.assert_array_equal(chosen, bands[[6, 7, 0]].transpose(1, 2, 0))
 
@@ -116,7 +127,10 @@ def test_nodata_is_where_all_bands_hold_it(write_raster, picture, nodata):
     picked = picture(20, 30)
     picked[:4], picked[10, 10] = nodata, (nodata, 50, 60)
     image, valid, _ = read_all(write_raster(picked, nodata=nodata))
-    assert not valid[:4].any() and valid[4:].all() and not image[:4].any() and image[10, 10, 1] == 50
+    assert not valid[:4].any()
+    assert valid[4:].all()
+    assert not image[:4].any()
+    assert image[10, 10, 1] == 50
 
 
 def test_a_nodata_value_that_the_type_cannot_hold_is_nowhere(write_raster, picture, tmp_path):
@@ -203,12 +217,14 @@ def test_16_bits_are_scaled_between_percentiles_of_the_whole_raster(write_raster
 def test_a_given_scale_is_taken(write_raster, scale):
     values = np.broadcast_to(np.array([500, 1000, 1500, 2000, 9000], np.uint16), (3, 4, 5))
     image, _, raster = read_all(write_raster(values), scale=scale)
-    assert image[0, :, 0].tolist() == [0, 0, 128, 255, 255] and raster.scale == ((1000.0, 2000.0),) * 3
+    assert image[0, :, 0].tolist() == [0, 0, 128, 255, 255]
+    assert raster.scale == ((1000.0, 2000.0),) * 3
 
 
 def test_a_flat_raster_can_be_scaled(write_raster):
     image, valid, _ = read_all(write_raster(np.full((3, 9, 9), 700, np.int16)))
-    assert valid.all() and not image.any()
+    assert valid.all()
+    assert not image.any()
 
 
 @pytest.mark.parametrize("scale", [(2, 1), (1, 1), (0, np.nan), (1, 2, 3), [(0, 1), (0, 1)]])
@@ -228,7 +244,8 @@ def test_rotated_and_south_up_rasters_keep_their_transform(write_raster, picture
     for name, transform in {"south.tif": south_up, "turned.tif": rotated}.items():
         image, _, raster = read_all(write_raster(picture(20, 30), name, transform=transform))
         np.testing.assert_array_equal(image, picture(20, 30))
-        assert raster.transform.almost_equals(transform, 1e-6) and raster.gsd_m == pytest.approx(0.5, rel=1e-3)
+        assert raster.transform.almost_equals(transform, 1e-6)
+        assert raster.gsd_m == pytest.approx(0.5, rel=1e-3)
 
 
 def test_degrees_are_measured_in_metres_and_unequal_pixels_are_told(write_raster, picture):
@@ -241,7 +258,9 @@ def test_degrees_are_measured_in_metres_and_unequal_pixels_are_told(write_raster
 
 def test_a_transform_without_a_system_gives_no_metres(write_raster, picture):
     _, _, raster = read_all(write_raster(picture(20, 30), crs=None))
-    assert raster.gsd_m is None and raster.crs is None and "no coordinate reference system" in raster.notes[0]
+    assert raster.gsd_m is None
+    assert raster.crs is None
+    assert "no coordinate reference system" in raster.notes[0]
 
 
 def test_control_points_alone_are_told(write_raster, picture):
@@ -250,7 +269,8 @@ def test_control_points_alone_are_told(write_raster, picture):
     with rasterio.open(path, "r+") as file:
         file.gcps = (points, rasterio.crs.CRS.from_epsg(32755))
     _, _, raster = read_all(path)
-    assert raster.gsd_m is None and "gdalwarp" in raster.notes[0]
+    assert raster.gsd_m is None
+    assert "gdalwarp" in raster.notes[0]
 
 
 @pytest.mark.parametrize("size", [(1, 1), (5, 200), (31, 31)])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -20,9 +22,12 @@ def test_tiles_cover_all_and_lie_inside(size):
     height, width, tile, stride = size
     plan = TilePlan(height, width, tile, stride)
     for starts, length in ((plan.rows, height), (plan.columns, width)):
-        assert starts[0] == 0 and starts[-1] == max(0, length - tile)
+        assert starts[0] == 0
+        assert starts[-1] == max(0, length - tile)
         steps = np.diff(starts)
-        assert (steps[:-1] == stride).all() and (steps > 0).all() and (steps <= stride).all()
+        assert (steps[:-1] == stride).all()
+        assert (steps > 0).all()
+        assert (steps <= stride).all()
 
 
 @given(sizes)
@@ -32,8 +37,9 @@ def test_strips_divide_tile_rows_and_overlap_neighbours_alone(size):
     strips = plan.strips
     assert tuple(row for strip in strips for row in strip.tile_rows) == plan.rows
     assert sum(strip.own for strip in strips) == height
-    assert strips[0].shared == 0 and strips[-1].bottom == strips[-1].top + strips[-1].own == height
-    for above, strip in zip(strips, strips[1:], strict=False):
+    assert strips[0].shared == 0
+    assert strips[-1].bottom == strips[-1].top + strips[-1].own == height
+    for above, strip in itertools.pairwise(strips):
         assert above.top + above.own == strip.top
         assert strip.shared == above.bottom - strip.top >= 0
         assert strip.shared <= strip.own  # nothing is handed on twice
@@ -41,7 +47,8 @@ def test_strips_divide_tile_rows_and_overlap_neighbours_alone(size):
 
 def test_a_known_plan():
     plan = TilePlan(1000, 300, 256, 192)
-    assert plan.rows == (0, 192, 384, 576, 744) and plan.columns == (0, 44)
+    assert plan.rows == (0, 192, 384, 576, 744)
+    assert plan.columns == (0, 44)
     first, last = plan.strips
     assert (first.top, first.bottom, first.own, first.shared) == (0, 832, 744, 0)
     assert (last.top, last.bottom, last.own, last.shared) == (744, 1000, 256, 88)
