@@ -144,7 +144,9 @@ def test_roofs_differ_from_pads_only_by_wall_and_shadow():
     roof = np.concatenate([s.image[s.roof].astype(float) for s in scenes])
     ground = np.concatenate([s.image[~s.shape].astype(float) for s in scenes])
     overlap = [
-        np.minimum(*(np.histogram(part[:, channel], 32, (0, 256), density=True)[0] * 8 for part in (roof, ground))).sum()
+        np.minimum(
+            *(np.histogram(part[:, channel], 32, (0, 256), density=True)[0] * 8 for part in (roof, ground))
+        ).sum()
         for channel in range(3)
     ]
     assert min(overlap) > 0.4

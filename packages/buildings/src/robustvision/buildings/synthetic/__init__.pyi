@@ -1,7 +1,14 @@
+from .city import render_city as render_city
+from .city_files import CITY_CRS as CITY_CRS
+from .city_files import City as City
+from .city_files import write_city as write_city
 from .label_noise import NoisyLabel as NoisyLabel
 from .label_noise import noisy_label as noisy_label
+from .roofs import visible_roofs as visible_roofs
 from .scene import Building as Building
 from .scene import Scene as Scene
 from .source import GENERATOR_VERSION as GENERATOR_VERSION
 from .source import SyntheticScenes as SyntheticScenes
 from .source import tiles as tiles
+from .tree import LAYOUTS as LAYOUTS
+from .tree import synthesize as synthesize

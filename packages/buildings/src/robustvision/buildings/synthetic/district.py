@@ -1,4 +1,4 @@
-"""Districts: what the scenes of one part of a city have in common. A number names a district, for every split and seed."""
+"""Districts: what the scenes of one part of a city share. A number names a district, for every split and seed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,15 @@ DISTRICTS = 500
 """The wide set that scenes of no named district are drawn from."""
 
 _STREAM = 0xD157
-_TERRAIN = ((92, 112, 66), (74, 98, 58), (142, 136, 92), (152, 120, 88), (134, 128, 120), (168, 152, 122), (112, 104, 84))
+_TERRAIN = (
+    (92, 112, 66),
+    (74, 98, 58),
+    (142, 136, 92),
+    (152, 120, 88),
+    (134, 128, 120),
+    (168, 152, 122),
+    (112, 104, 84),
+)
 _ROOFS = (
     (164, 88, 64),
     (140, 72, 58),

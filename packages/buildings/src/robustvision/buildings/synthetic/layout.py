@@ -88,9 +88,7 @@ class Plan:
     bounds_m: Bounds
 
 
-def plan_place(
-    rng: np.random.Generator, style: District, height_class: str, bounds_m: Bounds
-) -> Plan:
+def plan_place(rng: np.random.Generator, style: District, height_class: str, bounds_m: Bounds) -> Plan:
     """Draw a place full of buildings of one class.
 
     Args:
@@ -131,9 +129,7 @@ def plan_place(
                 else:
                     empty.append((at, middle, width / 2, depth / 2))
     kept = tuple(
-        block
-        for block in blocks
-        if (block.ring_m >= (left, top)).all() and (block.ring_m <= (right, bottom)).all()
+        block for block in blocks if (block.ring_m >= (left, top)).all() and (block.ring_m <= (right, bottom)).all()
     )
     yards = np.array(empty, np.float64).reshape(-1, 4)
     trees = _trees(rng, style, half, yards)
@@ -142,9 +138,7 @@ def plan_place(
     return Plan(style, kept, np.array(roads) @ axes + centre, pads_m @ axes + centre, trees, bounds_m)
 
 
-def _lots(
-    rng: np.random.Generator, style: District, size: Size, half: float, crossings: Array, road: float
-) -> Array:
+def _lots(rng: np.random.Generator, style: District, size: Size, half: float, crossings: Array, road: float) -> Array:
     """[n, 4] middle, width, and the two sides of the building, of the lots of a row that no crossing street cuts."""
     count = int(2 * half / (size.side_m[0] + 0.5 * size.gap_m)) + 3
     a, b = rng.uniform(*size.side_m, (2, count))

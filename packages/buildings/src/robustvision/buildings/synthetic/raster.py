@@ -81,9 +81,7 @@ def fill_polygon(mask: Bool, ring: Array) -> None:
     mask[window] |= inside
 
 
-def _window(
-    x: tuple[float, float], y: tuple[float, float], shape: tuple[int, ...]
-) -> tuple[slice, slice] | None:
+def _window(x: tuple[float, float], y: tuple[float, float], shape: tuple[int, ...]) -> tuple[slice, slice] | None:
     left, right = max(0, math.floor(x[0])), min(shape[1], math.ceil(x[1]) + 1)
     top, bottom = max(0, math.floor(y[0])), min(shape[0], math.ceil(y[1]) + 1)
     return (slice(top, bottom), slice(left, right)) if left < right and top < bottom else None

@@ -82,7 +82,7 @@ def smooth_noise(rng: np.random.Generator, height: int, width: int, cell_px: flo
     rows, columns = int(height / cell_px) + 4, int(width / cell_px) + 4
     coarse = rng.standard_normal((rows, columns), dtype=np.float32)
     size = (max(width, int(columns * cell_px)), max(height, int(rows * cell_px)))
-    return np.asarray(cv2.resize(coarse, size, interpolation=cv2.INTER_CUBIC))[:height, :width]
+    return cv2.resize(coarse, size, interpolation=cv2.INTER_CUBIC).astype(np.float32)[:height, :width]
 
 
 def _paint_ground(canvas: Canvas, terrain: Float32, rng: np.random.Generator, plan: Plan, gsd_m: float) -> None:
@@ -180,17 +180,18 @@ def _paint_trees(canvas: Canvas, rng: np.random.Generator, trees: Array, view: V
         [canvas.add(np.array([58, 84, 44]) * tone * rng.uniform(0.85, 1.25, 3), TREE) for tone in (0.75, 1.25)]
         for _ in range(3)
     ]
-    for x, y, radius, tall in trees:
+    for *place, radius, tall in trees:
         dark, sunny = greens[rng.integers(3)]
         left, top = rng.integers(0, rough.shape[0] // 2, 2)
         for ids, size, shift in ((dark, 1.0, 0.0), (sunny, 0.65, 0.35)):
-            at = ((x, y) + view.lean * tall - view.light * radius * shift) * scale
+            at = (place + view.lean * tall - view.light * radius * shift) * scale
             r = radius * size * scale
             first, last = np.floor(at - 1.4 * r).astype(int), np.ceil(at + 1.4 * r).astype(int)
             c0, c1, r0, r1 = max(first[0], 0), min(last[0], width), max(first[1], 0), min(last[1], height)
             if c0 >= c1 or r0 >= r1:
                 continue
-            distance = ((np.arange(c0, c1) + 0.5 - at[0]) / r) ** 2 + ((np.arange(r0, r1)[:, None] + 0.5 - at[1]) / r) ** 2
+            x, y = np.arange(c0, c1) + 0.5, np.arange(r0, r1)[:, None] + 0.5
+            distance = ((x - at[0]) / r) ** 2 + ((y - at[1]) / r) ** 2
             bumps = rough[top : top + r1 - r0, left : left + c1 - c0]
             window = (slice(r0, r0 + bumps.shape[0]), slice(c0, c0 + bumps.shape[1]))
             inside = distance[: bumps.shape[0], : bumps.shape[1]] < 1 + 0.45 * bumps
@@ -205,7 +206,9 @@ def _light(canvas: Canvas, terrain: Float32, in_shade: Bool) -> Float32:
     is_open = canvas.ids == 0
     ground = np.stack([is_open & ~in_shade, is_open & in_shade], axis=-1).astype(np.float32)
     size = (terrain.shape[1], terrain.shape[0])
-    light, ground = (np.asarray(cv2.resize(fine, size, interpolation=cv2.INTER_AREA)) for fine in (light, ground))
+    light, ground = (
+        cv2.resize(fine, size, interpolation=cv2.INTER_AREA).astype(np.float32) for fine in (light, ground)
+    )
     light += terrain * (ground[..., :1] + ground[..., 1:] * _SHADE)
     return light / np.float32(255)
 

@@ -227,7 +227,7 @@ def _cached_tile(scenes: SyntheticScenes, label: Label, folder: Path | None, ind
         return _tile(index, label, {name: stored[name] for name in stored.files})
     content = _render(scenes, index)
     with write_atomically(path) as temporary:
-        np.savez(temporary, **content)
+        np.savez(temporary, image=content["image"], labels=content["labels"], facts=content["facts"])
     return _tile(index, label, content)
 
 

@@ -158,7 +158,7 @@ def _paint_roof(
     if is_gable:
         slope = float(second @ view.light) / sides[1] * 0.22
         near, far = (canvas.add(colour * (1 + sign * slope), ROOF, number) for sign in (-1, 1))
-        # the slope beside the start of `second` falls against it, so it faces the sun if `second` points along the light
+        # the slope at the start of `second` falls against it: it faces the sun if `second` points along the light
         ids = np.where(patch.across < 0.5, far, near)
     else:
         plain, rim = canvas.add(colour, ROOF, number), canvas.add(colour * tones[1], ROOF, number)
