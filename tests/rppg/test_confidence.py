@@ -87,11 +87,12 @@ def test_motion_and_exposure_of_a_crop():
     crop = before.copy()
     crop[:2] = 0  # a black background above the face, a quarter of the picture
     crop[2, 2:6] = 255  # a quarter of the middle
-    assert picture_quality(crop, None) == (0.0, 0.25)
-    motion, exposure = picture_quality(crop, before)
-    assert motion == pytest.approx((16 * 100 + 4 * 155) / 64 / crop.mean())
-    assert exposure == 0.25
-    assert picture_quality(before, crop) == pytest.approx(((16 * 100 + 4 * 155) / 64 / 100, 0.0))
+    assert np.array_equal(picture_quality(crop[None]), [(0.0, 0.25)])
+    motion = (16 * 100 + 4 * 155) / 64  # a pixel's mean change
+    film = np.stack([crop, before, before, crop])
+    expected = [(motion / crop.mean(), 0.25), (motion / 100, 0), (0, 0), (motion / crop.mean(), 0.25)]
+    assert np.allclose(picture_quality(film, before), expected, rtol=1e-12)
+    assert np.allclose(picture_quality(film)[1:], expected[1:], rtol=1e-12)
 
 
 def readings(count: int = 400) -> tuple[np.ndarray, np.ndarray]:

@@ -7,7 +7,8 @@ import pytest
 
 from robustvision.core.errors import InputError
 from robustvision.core.runtime import Faces
-from robustvision.rppg.preprocessing import Preprocessing, prepare, skin_mean, skin_weights
+from robustvision.rppg.preprocessing import Preprocessing, prepare
+from robustvision.rppg.skin import skin_mean, skin_weights
 from robustvision.rppg.time_grid import MAX_GAP_S, TimeGrid
 from robustvision.rppg.tracking import BoxTracker
 
@@ -121,6 +122,15 @@ def test_the_mean_is_that_of_the_skin_whatever_is_around(skin):
     assert np.abs(skin_mean(face(skin)) - skin).max() < 0.01 * max(skin)
 
 
+@pytest.mark.parametrize("side", [4, 5, 24, 36])
+def test_crops_together_are_as_each_alone(side):
+    """Nothing of a neighbour in the batch reaches a crop: they are black and white, and in turns."""
+    crops = np.random.default_rng(0).integers(60, 200, (9, side, side, 3), dtype=np.uint8)
+    crops[::2] = np.where(np.arange(5)[:, None, None, None] % 2, 0, 255)
+    assert np.array_equal(skin_mean(crops), [skin_mean(crop) for crop in crops])
+    assert np.array_equal(skin_weights(crops[None]), [[skin_weights(crop) for crop in crops]])
+
+
 def test_hair_within_the_ellipse_hardly_counts():
     crop = face()
     crop[6:14] = (30, 32, 36)
@@ -226,7 +236,7 @@ def test_too_few_boxes_are_refused():
 
 def test_the_grid_remembers_one_frame():
     grid, crop = TimeGrid(30.0), np.zeros((8, 8, 3), np.uint8)
-    counts = [len(grid.push(k / 15, crop, np.zeros(3), 0)) for k in range(100)]
+    counts = [len(grid.push(k / 15, crop, 0)) for k in range(100)]
     assert counts == [1] + [2] * 99
 
 

@@ -148,6 +148,20 @@ def test_a_state_that_overflows_tells_to_reset(stateful_folder):
         stream.step(z=large)
 
 
+def test_a_refused_step_leaves_the_stream_as_it_was(stateful_folder):
+    stream = open_model(stateful_folder).graphs["add_up"].stream()
+    one = np.ones((1, 2), np.float32)
+    stream.step(z=one)
+    for bad, message in (
+        (one * np.nan, "holds 2 values"),
+        (one[0], "batch axis"),
+        (np.ones((2, 2), np.float32), "batch=2"),
+    ):
+        with pytest.raises(InputError, match=message):
+            stream.step(z=bad)
+    np.testing.assert_array_equal(stream.step(z=one)["y"], 2 * one)
+
+
 def test_a_state_axis_that_no_input_has_is_refused(write_onnx, graph_spec, tmp_path):
     inputs = {"z": ("float32", ("batch", 2)), "past": ("float32", ("time", 2))}
     outputs = {"y": ("float32", ("batch", 2)), "past_out": ("float32", ("time", 2))}

@@ -35,7 +35,7 @@ def judge_clips(
     assert LIVE.window_s is not None
     signals, errors = [], []
     for clip in track(clips, "judging readings", quiet=quiet):
-        wave, picture = predict(clip), _picture(clip)
+        wave, picture = predict(clip), picture_quality(clip.frames)
         size = round(LIVE.window_s * clip.fs)
         for start in range(0, len(clip) - size + 1, size):
             span = slice(start, start + size)
@@ -79,8 +79,3 @@ def calibrate_confidence(
     signals, errors = judge_clips(predict, clips, quiet=quiet)
     described = f"{calibrated_on}: {len(errors)} readings, {np.mean(errors < RIGHT_BPM):.0%} within {RIGHT_BPM:g} bpm"
     return fit_confidence(signals, errors < RIGHT_BPM, calibrated_on=described)
-
-
-def _picture(clip: Clip) -> Float64:
-    before = [None, *clip.frames[:-1]]
-    return np.array([picture_quality(crop, last) for crop, last in zip(clip.frames, before, strict=True)])

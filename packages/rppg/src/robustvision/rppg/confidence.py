@@ -131,19 +131,25 @@ def autocorrelation_quality(wave: npt.ArrayLike, fs: float) -> float:
     return float(np.clip(correlation[lags].max(initial=0.0) / correlation[0], 0, 1))
 
 
-def picture_quality(crop: npt.NDArray[np.uint8], before: npt.NDArray[np.uint8] | None) -> tuple[float, float]:
-    """Return motion and exposure of a crop, see `Signals`; the motion of the first crop is 0.
+def picture_quality(crops: npt.NDArray[np.uint8], before: npt.NDArray[np.uint8] | None = None) -> Float64:
+    """Measure motion and exposure of crops, see `Signals`.
 
     Args:
-        crop: uint8 [S, S, 3].
-        before: The crop of the sample before; None where there was none.
+        crops: uint8 [T, S, S, 3], one sample after the other.
+        before: The crop before the first; None where there was none, and its motion is 0.
+
+    Returns:
+        float64 [T, 2].
     """
-    rows, columns = crop.shape[0] // 4, crop.shape[1] // 4
-    middle = crop[rows:-rows, columns:-columns]  # the face: a black background is no fault
-    exposure = (np.count_nonzero(middle < _DARK) + np.count_nonzero(middle > _SATURATED)) / middle.size
-    if before is None:
-        return 0.0, exposure
-    return cv2.norm(crop, before, cv2.NORM_L1) / max(cv2.norm(crop, cv2.NORM_L1), float(crop.size)), exposure
+    rows, columns = crops.shape[1] // 4, crops.shape[2] // 4
+    middle = crops[:, rows:-rows, columns:-columns]  # the face: a black background is no fault
+    exposure = ((middle < _DARK) | (middle > _SATURATED)).mean(axis=(1, 2, 3))
+    flat = crops.reshape(len(crops), -1)
+    earlier = np.concatenate([flat[:1] if before is None else before.reshape(1, -1), flat[:-1]])
+    change, light = (
+        cv2.reduce(values, 1, cv2.REDUCE_SUM, dtype=cv2.CV_32S)[:, 0] for values in (cv2.absdiff(flat, earlier), flat)
+    )
+    return np.stack([change / np.maximum(light, flat.shape[1]), exposure], axis=1)
 
 
 @dataclass(frozen=True)

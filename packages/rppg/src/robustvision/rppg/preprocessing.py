@@ -8,9 +8,9 @@ said to be one (``has_face`` False, its trace NaN); nothing is made up for it.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -18,22 +18,15 @@ import numpy.typing as npt
 
 from robustvision.core.errors import InputError
 from robustvision.core.runtime.opencv import cv2
+from robustvision.rppg.skin import mean_colours
 from robustvision.rppg.time_grid import Sample, TimeGrid
 from robustvision.rppg.tracking import BoxTracker, Detector
 
 UInt8 = npt.NDArray[np.uint8]
-Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
 Bool = npt.NDArray[np.bool_]
 
-SKIN_CR, SKIN_CB = (133.0, 173.0), (77.0, 127.0)
-_RULE_LUMA = 128.0  # the brightness at which the rule is applied
-_LEAST_WEIGHT = 0.1  # of a pixel in the ellipse that does not look like skin
-_EDGE = 8.0  # width of the edge of the rule, in steps of chroma
-_BLUR_PX = (3, 3)
-_STEPS = np.arange(-128, 128, dtype=np.float32)[None, :, None]
-_LOW, _HIGH = np.array([(-1e6, 1e6), SKIN_CR, SKIN_CB], np.float32).T  # any luma
-_MIDDLE, _HALF = (_LOW + _HIGH) / 2 - 128, (_HIGH - _LOW) / 2
+_BATCH = 64  # samples of which the skin is averaged at once
 
 
 @dataclass(frozen=True)
@@ -77,7 +70,7 @@ class Preprocessing:
             InputError: The image is no such array, or the box shows none of it.
         """
         check_image(image)
-        crop = self.crop_if_seen(image, box_xywh)
+        crop = self.crop_if_seen(image, np.asarray(box_xywh, np.float64).tolist())
         if crop is None:
             raise InputError(
                 f"the box {np.asarray(box_xywh).tolist()} shows nothing of the image of {image.shape[1]}x"
@@ -85,7 +78,7 @@ class Preprocessing:
             )
         return crop
 
-    def crop_if_seen(self, image: UInt8, box_xywh: npt.ArrayLike) -> UInt8 | None:
+    def crop_if_seen(self, image: UInt8, box_xywh: Sequence[float]) -> UInt8 | None:
         """Do what `crop` does with a checked image, or return None where the box shows nothing of it."""
         edges = self.pixel_edges(image.shape, box_xywh)
         if edges is None:
@@ -93,15 +86,15 @@ class Preprocessing:
         left, top, right, bottom = edges
         return _shrink(image[top:bottom, left:right], self.size_px)
 
-    def pixel_edges(self, shape: tuple[int, ...], box_xywh: npt.ArrayLike) -> tuple[int, int, int, int] | None:
+    def pixel_edges(self, shape: tuple[int, ...], box_xywh: Sequence[float]) -> tuple[int, int, int, int] | None:
         """Return left, top, right and bottom of the crop in an image of ``shape``; None where nothing of it is seen."""
-        x, y, width, height = np.asarray(box_xywh, np.float64).tolist()
+        x, y, width, height = box_xywh
         if not (math.isfinite(x + y) and 0 < width < math.inf and 0 < height < math.inf):
             return None
         half_width, half_height = self.enlarge * width / 2, self.enlarge * height / 2
         centre_x, centre_y = x + width / 2, y + height / 2
-        left, right = (_pixel(centre_x + side * half_width, shape[1]) for side in (-1, 1))
-        top, bottom = (_pixel(centre_y + side * half_height, shape[0]) for side in (-1, 1))
+        left, right = _pixel(centre_x - half_width, shape[1]), _pixel(centre_x + half_width, shape[1])
+        top, bottom = _pixel(centre_y - half_height, shape[0]), _pixel(centre_y + half_height, shape[0])
         return (left, top, right, bottom) if right > left and bottom > top else None
 
 
@@ -149,10 +142,38 @@ def prepare(
     Raises:
         InputError: No frame, a frame that is no RGB image, times that run backwards, or too few boxes.
     """
+    samples = _samples(frames, preprocessing, boxes_xywh, detector)
+    side = preprocessing.size_px
+    black = np.zeros((side, side, 3), np.uint8)
+    times_s: list[float] = []
+    crops, traces, track = [np.empty((0, side, side, 3), np.uint8)], [np.empty((0, 3))], [np.empty(0, np.int64)]
+    while batch := list(islice(samples, _BATCH)):
+        times_s.append(batch[0].time_s)
+        crops.append(np.stack([black if sample.crop is None else sample.crop for sample in batch]))
+        traces.append(mean_colours(batch))
+        track.append(np.array([sample.track for sample in batch], np.int64))
+    if not times_s:
+        raise InputError("the film has no frame: give at least one")
+    colours = np.concatenate(traces)
+    return Prepared(
+        fs=preprocessing.fs,
+        start_s=times_s[0],
+        frames=np.concatenate(crops),
+        traces=colours,
+        has_face=np.isfinite(colours[:, 0]),
+        track=np.concatenate(track),
+    )
+
+
+def _samples(
+    frames: Iterable[tuple[UInt8, float]],
+    preprocessing: Preprocessing,
+    boxes_xywh: npt.ArrayLike | None,
+    detector: Detector | None,
+) -> Iterator[Sample]:
     known = None if boxes_xywh is None else np.asarray(boxes_xywh, np.float64)
     tracker = BoxTracker(detector)
     grid = TimeGrid(preprocessing.fs)
-    samples: list[Sample] = []
     for index, (image, timestamp_s) in enumerate(frames):
         check_image(image)
         if known is not None and (known.shape[1:] != (4,) or index >= len(known)):
@@ -162,62 +183,7 @@ def prepare(
         found = tracker.update(image, timestamp_s, None if known is None else known[index], is_given=known is not None)
         box = found.box_xywh
         crop = None if box is None else preprocessing.crop_if_seen(image, box)
-        samples += grid.push(timestamp_s, crop, None if crop is None else skin_mean(crop), found.track)
-    if not samples:
-        raise InputError("the film has no frame: give at least one")
-    return _stack(samples, preprocessing)
-
-
-def _stack(samples: list[Sample], preprocessing: Preprocessing) -> Prepared:
-    side = preprocessing.size_px
-    black, unknown = np.zeros((side, side, 3), np.uint8), np.full(3, np.nan)
-    return Prepared(
-        fs=preprocessing.fs,
-        start_s=samples[0].time_s,
-        frames=np.stack([black if sample.crop is None else sample.crop for sample in samples]),
-        traces=np.stack([unknown if sample.trace is None else sample.trace for sample in samples]),
-        has_face=np.array([sample.crop is not None for sample in samples]),
-        track=np.array([sample.track for sample in samples], np.int64),
-    )
-
-
-def skin_weights(crop: UInt8) -> Float32:
-    """Weigh the pixels of a crop of a face that was enlarged 1.5 times: 1 for skin, 0 for what is outside the face.
-
-    A pixel counts fully that lies in the face's ellipse, outside the bands of eyes and mouth, and has skin's chroma,
-    taken at one common brightness so that neither dark skin nor a dark room fails the rule; the rest of the ellipse
-    counts a tenth, so that coloured light or a grey film leave the whole ellipse. The weights change smoothly with the
-    picture: pixels that hop in and out of a mask with the camera's noise would write a false pulse into the mean.
-
-    Args:
-        crop: uint8 [S, S, 3], RGB.
-
-    Returns:
-        float32 [S, S].
-
-    References:
-        Chai, Ngan: Face segmentation using skin-color map in videophone applications, 1999 (the range of Cr and Cb);
-        the ellipse, the bands, the common brightness and the smooth edges are this project's choice.
-    """
-    ellipse = _face_ellipse(*crop.shape[:2])
-    smooth = cv2.blur(cv2.cvtColor(crop, cv2.COLOR_RGB2YCrCb), _BLUR_PX)
-    gain = _RULE_LUMA * float(ellipse.sum()) / max(float(np.vdot(smooth[..., 0].astype(np.float32), ellipse)), 1.0)
-    inside = (_HALF - np.abs(np.float32(gain) * _STEPS - _MIDDLE)) / _EDGE + 0.5  # for each of 256 values
-    _, red, blue = cv2.split(cv2.LUT(smooth, np.minimum(np.maximum(inside, 0), 1)))
-    return np.asarray(ellipse * (_LEAST_WEIGHT + (1 - _LEAST_WEIGHT) * red * blue), np.float32)
-
-
-def skin_mean(crop: UInt8) -> Float64:
-    """Average the skin of a crop, weighted by `skin_weights`.
-
-    Args:
-        crop: uint8 [S, S, 3], RGB.
-
-    Returns:
-        float64 [3], mean R, G and B in 0..255.
-    """
-    weights = skin_weights(crop).reshape(-1).astype(np.float64)
-    return np.asarray(weights @ crop.reshape(-1, 3).astype(np.float64) / weights.sum())
+        yield from grid.push(timestamp_s, crop, found.track)
 
 
 def check_image(image: Any) -> None:
@@ -235,19 +201,6 @@ def check_image(image: Any) -> None:
     raise InputError(f"a frame is {found}, but must be RGB, uint8[H, W, 3]: read films with core's open_video")
 
 
-@lru_cache(maxsize=8)
-def _face_ellipse(height: int, width: int) -> Float32:
-    """The face without the bands of eyes and mouth; the face's box takes the middle two thirds of the crop."""
-    y, x = np.mgrid[0:height, 0:width]
-    y, x = (y + 0.5) / height - 0.5, (x + 0.5) / width - 0.5
-    ellipse = (x / 0.27) ** 2 + (y / 0.34) ** 2 <= 1
-    eyes = (np.abs(y + 0.09) < 0.05) & (np.abs(x) < 0.22)
-    mouth = (np.abs(y - 0.17) < 0.05) & (np.abs(x) < 0.12)
-    mask: Float32 = (ellipse & ~eyes & ~mouth).astype(np.float32)
-    mask.flags.writeable = False
-    return mask
-
-
 def _shrink(image: UInt8, size_px: int) -> UInt8:
     """Bring a picture to size by area; a large one is halved first, which OpenCV does ten times as fast.
 
@@ -257,12 +210,13 @@ def _shrink(image: UInt8, size_px: int) -> UInt8:
     height, width = image.shape[:2]
     halvings = max(0, math.ceil(math.log2(min(height, width) / (4 * size_px))))
     if halvings:
-        top, left = height % 2**halvings // 2, width % 2**halvings // 2
-        image = image[top : top + height - height % 2**halvings, left : left + width - width % 2**halvings]
+        rest_y, rest_x = height % 2**halvings, width % 2**halvings
+        height, width, top, left = height - rest_y, width - rest_x, rest_y // 2, rest_x // 2
+        image = image[top : top + height, left : left + width]
     for _ in range(halvings):
-        size = (image.shape[1] // 2, image.shape[0] // 2)
-        image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
-    return np.asarray(cv2.resize(image, (size_px, size_px), interpolation=cv2.INTER_AREA), np.uint8)
+        height, width = height // 2, width // 2
+        image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
+    return cv2.resize(image, (size_px, size_px), interpolation=cv2.INTER_AREA)  # type: ignore[return-value]
 
 
 def _pixel(edge: float, size: int) -> int:

@@ -10,6 +10,8 @@ import numpy.typing as npt
 
 from robustvision.core.errors import InputError
 
+UInt8 = npt.NDArray[np.uint8]
+
 MAX_GAP_S = 0.25
 """Across a longer pause between two frames nothing is interpolated."""
 
@@ -26,17 +28,18 @@ class Sample:
     Attributes:
         time_s: Its time.
         crop: uint8 [S, S, 3]; None where there is no face.
-        trace: float64 [3] mean RGB of the skin; None where there is no face.
         track: Number of the face's track; -1 where there is none.
+        between: The crops of the frames before and after it, and the weight of the second; a frame that is taken as
+            it is stands for both. None where there is no face.
     """
 
     time_s: float
-    crop: npt.NDArray[np.uint8] | None
-    trace: npt.NDArray[np.float64] | None
+    crop: UInt8 | None
     track: int
+    between: tuple[UInt8, UInt8, float] | None
 
 
-_EMPTY = (None, None, -1)
+_EMPTY = (None, -1, None)
 
 
 class TimeGrid:
@@ -52,19 +55,12 @@ class TimeGrid:
         self._count = 0
         self._last: Sample | None = None
 
-    def push(
-        self,
-        timestamp_s: float,
-        crop: npt.NDArray[np.uint8] | None,
-        trace: npt.NDArray[np.float64] | None,
-        track: int,
-    ) -> list[Sample]:
+    def push(self, timestamp_s: float, crop: UInt8 | None, track: int) -> list[Sample]:
         """Take a frame; return the samples that it completes, which lie at or before its time.
 
         Args:
             timestamp_s: The frame's time. A frame with the time of the one before is left out.
-            crop: uint8 [S, S, 3]; None where there is no face.
-            trace: float64 [3]; None where there is no face.
+            crop: uint8 [S, S, 3]; None where there is no face. It is not copied.
             track: Number of the face's track.
 
         Raises:
@@ -73,7 +69,7 @@ class TimeGrid:
         before = self._last
         if not is_later(timestamp_s, None if before is None else before.time_s):
             return []
-        frame = Sample(timestamp_s, crop, trace, track) if crop is not None else Sample(timestamp_s, *_EMPTY)
+        frame = Sample(timestamp_s, *(_EMPTY if crop is None else (crop, track, (crop, crop, 0.0))))
         self._last = frame
         if before is None:
             self._start_s, self._count = timestamp_s, 1
@@ -115,13 +111,12 @@ def is_later(timestamp_s: float, before_s: float | None) -> bool:
 def _between(before: Sample, after: Sample, time_s: float, snap_s: float) -> Sample:
     for frame in (after, before):
         if abs(frame.time_s - time_s) <= snap_s:
-            return Sample(time_s, frame.crop, frame.trace, frame.track)
+            return Sample(time_s, frame.crop, frame.track, frame.between)
     gap_s = after.time_s - before.time_s
     if gap_s > MAX_GAP_S or before.track != after.track:
         return Sample(time_s, *_EMPTY)
-    if before.crop is None or before.trace is None or after.crop is None or after.trace is None:
+    if before.crop is None or after.crop is None:
         return Sample(time_s, *_EMPTY)
     weight = (time_s - before.time_s) / gap_s
     mixed = before.crop + weight * (after.crop.astype(np.float32) - before.crop)
-    trace = before.trace + weight * (after.trace - before.trace)
-    return Sample(time_s, np.rint(mixed).astype(np.uint8), trace, after.track)
+    return Sample(time_s, np.rint(mixed).astype(np.uint8), after.track, (before.crop, after.crop, weight))

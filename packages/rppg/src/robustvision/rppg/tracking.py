@@ -12,7 +12,7 @@ import numpy.typing as npt
 if TYPE_CHECKING:
     from robustvision.core.runtime.faces import Faces
 
-Float64 = npt.NDArray[np.float64]
+Box = tuple[float, float, float, float]  # plain numbers: an array of four costs more than what is done with it
 
 LOST_AFTER_S = 1.0
 """A face that is away for longer begins a new track, and so does one that comes back elsewhere."""
@@ -37,13 +37,13 @@ class Tracked:
     """The followed face in one frame.
 
     Attributes:
-        box_xywh: float64 [4] the smoothed box in pixels; None where there is no face.
+        box_xywh: The smoothed box in pixels: left, top, width, height; None where there is no face.
         track: Number of the track, from 0; it grows when another face, or the same one after a loss, is followed.
             -1 where there is no face.
         faces: How many faces the last detection saw.
     """
 
-    box_xywh: Float64 | None
+    box_xywh: Box | None
     track: int
     faces: int
 
@@ -76,8 +76,8 @@ class BoxTracker:
         self._dead_band = dead_band
         self._track = -1
         self._faces = 0
-        self._box: Float64 | None = None  # the smoothed box of the last frame that had one
-        self._target: Float64 | None = None  # the last detection; None after a miss
+        self._box: Box | None = None  # the smoothed box of the last frame that had one
+        self._target: Box | None = None  # the last detection; None after a miss
         self._until_detection = 0
         self._seen_s = self._last_s = -math.inf
 
@@ -112,10 +112,17 @@ class BoxTracker:
         if self._box is None or is_lost or _overlap(self._box, self._target) < _SAME_FACE:
             self._track += 1
             self._box = self._target
-        elif np.abs(self._target - self._box).max() > self._dead_band * self._target[2:].max():
-            self._box = self._box - math.expm1(-elapsed_s / self._time_constant_s) * (self._target - self._box)
+        else:
+            self._box = self._follow(self._box, self._target, elapsed_s)
         self._seen_s = timestamp_s
         return Tracked(self._box, self._track, self._faces)
+
+    def _follow(self, box: Box, target: Box, elapsed_s: float) -> Box:
+        x, y, width, height = (new - old for new, old in zip(target, box, strict=True))
+        if max(abs(x), abs(y), abs(width), abs(height)) <= self._dead_band * max(target[2:]):
+            return box
+        share = -math.expm1(-elapsed_s / self._time_constant_s)
+        return box[0] + share * x, box[1] + share * y, box[2] + share * width, box[3] + share * height
 
     def _search(self, image: npt.NDArray[np.uint8], timestamp_s: float) -> None:
         self._until_detection -= 1
@@ -127,7 +134,7 @@ class BoxTracker:
             from robustvision.core.runtime.faces import FaceDetector  # callers with boxes never need it
 
             self._detector = FaceDetector(max_side_px=SEARCHED_PX)
-        boxes = np.asarray(self._detector.detect(image).boxes_xywh, np.float64)
+        boxes: list[Box] = [tuple(box) for box in np.asarray(self._detector.detect(image).boxes_xywh, float).tolist()]
         self._faces = len(boxes)
         if not len(boxes):
             self._target = None
@@ -136,19 +143,22 @@ class BoxTracker:
         overlaps = [0.0 if known is None else _overlap(known, box) for box in boxes]
         nearest = int(np.argmax(overlaps))
         is_known = overlaps[nearest] >= _SAME_FACE
-        self._target = boxes[nearest if is_known else int(np.argmax(boxes[:, 2] * boxes[:, 3]))]
+        self._target = boxes[nearest] if is_known else max(boxes, key=lambda box: box[2] * box[3])
 
 
-def _given_box(box_xywh: npt.ArrayLike | None) -> Float64 | None:
+def _given_box(box_xywh: npt.ArrayLike | None) -> Box | None:
     box = np.asarray(np.nan if box_xywh is None else box_xywh, np.float64)
-    return box if box.shape == (4,) and np.isfinite(box).all() and (box[2:] > 0).all() else None
+    if box.shape != (4,):
+        return None
+    x, y, width, height = box.tolist()
+    return (x, y, width, height) if math.isfinite(x + y + width + height) and width > 0 and height > 0 else None
 
 
-def _overlap(a: Float64, b: Float64) -> float:
+def _overlap(a: Box, b: Box) -> float:
     """Intersection over union."""
-    left, top, width, height = a.tolist()  # plain numbers: this runs at every frame
-    other_left, other_top, other_width, other_height = b.tolist()
+    left, top, width, height = a
+    other_left, other_top, other_width, other_height = b
     shared_width = min(left + width, other_left + other_width) - max(left, other_left)
     shared_height = min(top + height, other_top + other_height) - max(top, other_top)
     shared = max(shared_width, 0.0) * max(shared_height, 0.0)
-    return float(shared / (width * height + other_width * other_height - shared))
+    return shared / (width * height + other_width * other_height - shared)

@@ -72,21 +72,22 @@ class StreamWave:
 
     Args:
         graph: The graph ``stream``.
+        size_px: Side of the crops.
         fs: Samples a second.
         keep: Samples to remember.
     """
 
-    def __init__(self, graph: Graph, fs: float, keep: int) -> None:
+    def __init__(self, graph: Graph, size_px: int, fs: float, keep: int) -> None:
         check_graph(graph, FRAME)
         self._stream = graph.stream()
-        self._dtype = graph.spec.inputs[0].dtype
+        self._frame = np.empty((1, 3, 1, size_px, size_px), graph.spec.inputs[0].dtype)
         self._values = Ring(keep, (), np.float64)
         self._to_settle = round(SETTLE_S * fs)
 
     def push(self, crop: UInt8) -> None:
         """Run the network on one frame."""
-        frame = np.ascontiguousarray(crop.transpose(2, 0, 1), self._dtype)[None, :, None]
-        value = self._stream.step(**{FRAME: frame})[BVP]
+        self._frame[0, :, 0] = crop.transpose(2, 0, 1)
+        value = self._stream.step(**{FRAME: self._frame})[BVP]
         if self._to_settle:
             self._to_settle -= 1
         else:

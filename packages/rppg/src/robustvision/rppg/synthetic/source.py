@@ -20,7 +20,8 @@ from robustvision.core.runtime.files import make_folder, write_atomically
 from robustvision.core.runtime.opencv import cv2
 from robustvision.core.runtime.parallel import run_ordered
 from robustvision.rppg.data.recording import Clip, Condition, Recording
-from robustvision.rppg.preprocessing import Preprocessing, skin_mean
+from robustvision.rppg.preprocessing import Preprocessing
+from robustvision.rppg.skin import skin_mean
 from robustvision.rppg.synthetic.camera import NATIVE_PX
 from robustvision.rppg.synthetic.head import View
 from robustvision.rppg.synthetic.paint import Face
@@ -162,7 +163,7 @@ class SyntheticPulse:
             **self._facts(index, scene),
             fs=self.fs,
             frames=frames,
-            traces=np.stack([skin_mean(frame) for frame in frames]),
+            traces=skin_mean(frames),
             has_face=np.ones(len(frames), bool),
         )
 
