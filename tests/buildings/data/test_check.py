@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ def footprints() -> list[Tile]:
 
 
 def sources(parts: list[Tile]) -> list[TileSource]:
-    return [TileSource(tile.name, lambda tile=tile: tile, tile.group) for tile in parts]  # type: ignore[misc]
+    return [TileSource(tile.name, partial(dataclasses.replace, tile), tile.group) for tile in parts]
 
 
 def check(parts: list[Tile] | dict[str, list[Tile]], **options) -> list[Finding]:

@@ -103,6 +103,13 @@ def test_tiles_without_places_stay_together_by_group() -> None:
     assert len(set.union(*groups)) == 10
 
 
+def test_blocks_become_smaller_where_there_are_few_tiles() -> None:
+    for side, block in ((32, 8), (12, 4), (6, 2), (4, 1)):
+        tiles = grid(side, side)
+        shares = (0.5, 0.0, 0.5)
+        assert block_split(tiles, shares) == block_split(tiles, shares, block=block)
+
+
 def test_a_part_can_be_left_out() -> None:
     split = block_split(grid(12, 12), (0.8, 0.2, 0.0), block=3)
     assert not split.test

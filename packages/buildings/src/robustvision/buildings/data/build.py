@@ -11,15 +11,12 @@ from robustvision.buildings.contract import Target
 from robustvision.buildings.data.dataset import Augmentation, BuildingDataset
 from robustvision.buildings.data.pictures import Scale
 from robustvision.buildings.data.readers import load_tiles, own_parts, read_tiles
-from robustvision.buildings.data.splits import FRACTIONS, Part, Split, block_split
+from robustvision.buildings.data.splits import FRACTIONS, Part, block_split
 from robustvision.buildings.data.tile import Tile, TileSource
 from robustvision.buildings.synthetic import SyntheticScenes
 from robustvision.buildings.synthetic import tiles as render_tiles
 from robustvision.buildings.synthetic.source import CLASSES, Label
 from robustvision.core.errors import InputError
-
-BLOCKS = (8, 4, 2, 1)
-"""Sides of the blocks of a split, in tiles, that are tried in turn."""
 
 
 def synthetic_dataset(
@@ -116,7 +113,7 @@ def files_dataset(
         size_px: Side of the samples; ``tile_px`` where None.
         target: What counts as building; see ``read_tiles``.
         fractions: Shares of train, validation and test, where there is something to split.
-        block: Side of the blocks, in tiles; the largest of 8, 4, 2 and 1 that fills all parts where None.
+        block: Side of the blocks, in tiles; see ``block_split``.
         split_seed: Decides which blocks go where.
         bands: Red, green and blue, or grey, from 1.
         scale: The values that become 0 and 255; found on the whole set where None, if it does not hold 8 bits.
@@ -176,15 +173,5 @@ def _loaded_split(
     workers: int | None,
     quiet: bool,
 ) -> list[Tile]:
-    split = _split(_listed(kind, root, source, options), fractions, (block,) if block else BLOCKS, seed)
+    split = block_split(_listed(kind, root, source, options), fractions, block=block, seed=seed)
     return load_tiles(getattr(split, part), workers=workers, quiet=quiet)
-
-
-def _split(sources: Sequence[TileSource], fractions: Sequence[float], blocks: Sequence[int], seed: int) -> Split:
-    """Split by the first size of blocks that fills all parts."""
-    for block in blocks[:-1]:
-        try:
-            return block_split(sources, fractions, block=block, seed=seed)
-        except InputError:
-            continue
-    return block_split(sources, fractions, block=blocks[-1], seed=seed)

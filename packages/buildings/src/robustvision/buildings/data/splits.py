@@ -22,6 +22,8 @@ from robustvision.core.errors import InputError
 Part = Literal["train", "validation", "test"]
 PARTS: tuple[Part, ...] = get_args(Part)
 FRACTIONS = (0.7, 0.1, 0.2)
+BLOCKS, ENOUGH_BLOCKS = (8, 4, 2, 1), 9
+"""Sides of blocks that are tried, and how many blocks are enough for the fractions to be met roughly."""
 _NEARLY = 1 - 1e-6  # neighbours in map units touch only up to rounding
 
 
@@ -44,7 +46,7 @@ def block_split(
     sources: Sequence[TileSource],
     fractions: Sequence[float] = FRACTIONS,
     *,
-    block: int = 8,
+    block: int | None = None,
     buffer: float = 1.0,
     seed: int = 0,
 ) -> Split:
@@ -57,7 +59,8 @@ def block_split(
     Args:
         sources: Tiles with bounds, or with groups.
         fractions: Shares of train, validation and test before tiles are dropped; a share of 0 leaves the part empty.
-        block: Side of a block, in tiles. Smaller blocks meet the fractions better and drop more.
+        block: Side of a block, in tiles. Smaller blocks meet the fractions better and drop more: of 200 x 200 tiles 51,
+            24, 11 and 5 % for 2, 4, 8 and 16. The largest of 8, 4, 2 and 1 that gives nine blocks or groups where None.
         buffer: Distance between two parts, in tiles; above 0, so that tiles of two parts never touch.
         seed: Decides which blocks go where.
 
@@ -69,12 +72,15 @@ def block_split(
             nor a group, or a part of which nothing is left.
     """
     shares = _check_fractions(fractions)
-    if block < 1 or not buffer > 0:
+    if (block is not None and block < 1) or not buffer > 0:
         raise InputError(f"block is {block} and buffer {buffer}: expected at least 1 tile, and more than 0")
     sides = _tile_sides(sources)
-    units: dict[Hashable, list[int]] = {}
-    for place, source in enumerate(sources):
-        units.setdefault(_unit(source, block * sides.get(source.group, 1.0)), []).append(place)
+    for size in BLOCKS if block is None else (block,):
+        units: dict[Hashable, list[int]] = {}
+        for place, source in enumerate(sources):
+            units.setdefault(_unit(source, size * sides.get(source.group, 1.0)), []).append(place)
+        if len(units) >= ENOUGH_BLOCKS:
+            break
     part_of = np.empty(len(sources), np.int64)
     for part, places in _deal(list(units.values()), shares, seed):
         part_of[places] = part
