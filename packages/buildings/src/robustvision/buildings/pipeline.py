@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from robustvision.buildings.contract import TASK, Target
-from robustvision.buildings.footprints import FootprintMover, footprint_mover
+from robustvision.buildings.footprints import FootprintOptions, Mover, footprint_mover
 from robustvision.buildings.models import shipped_model
 from robustvision.buildings.polygons import BuildingPolygon, vectorise, write_polygons
 from robustvision.buildings.rasters.blending import divide
@@ -146,9 +146,7 @@ class BuildingMapper:
         *,
         out: str | os.PathLike[str],
         target: Target | None = None,
-        heights: float | str | os.PathLike[str] | None = None,
-        off_nadir_deg: float | None = None,
-        azimuth_deg: float | None = None,
+        footprints: FootprintOptions | None = None,
         probability: str | os.PathLike[str] | None = None,
         threshold: float = 0.5,
         min_area_m2: float = 10.0,
@@ -161,14 +159,14 @@ class BuildingMapper:
     ) -> MapResult:
         """Map the buildings of a raster.
 
+        After a kill the same call goes on where it was.
+
         Args:
             raster: GeoTIFF, COG, VRT, PNG or JPEG; see `rasters.open_raster`.
             out: ``.gpkg`` or ``.geojson`` for polygons, ``.tif`` for probabilities alone.
             target: What is wanted: what the model shows (where None), or ``footprint`` from a model of roofs, which are
                 then moved by their heights.
-            heights: For footprints: one height in metres, or a vector file of footprints with ``height_m``.
-            off_nadir_deg: For footprints: angle between the view and the vertical.
-            azimuth_deg: For footprints: direction in which tops lean, clockwise from north.
+            footprints: For these: the view and the heights.
             probability: Where to keep the probabilities of polygons as well.
             threshold: As for `polygons.vectorise`, which takes the next four also.
             min_area_m2: Smaller buildings are left out.
@@ -190,7 +188,7 @@ class BuildingMapper:
         start_s = time.perf_counter()
         out, source, shown = Path(out), os.fspath(raster), target or self.target
         is_vector = _is_vector(out)
-        mover = self._mover(source, shown, is_vector, heights, off_nadir_deg, azimuth_deg, options)
+        move = self._mover(source, shown, is_vector, footprints or FootprintOptions(), options)
         kept = Path(probability) if probability is not None else None if is_vector else out
         place = kept or out.with_name(f".{out.name}-probability.tif")
         settings = {**self._run, **options, "workers": workers, "quiet": quiet}
@@ -207,12 +205,11 @@ class BuildingMapper:
                 workers=workers,
             )
             total = _Total()
-            shapes = total.watch(track(mover.move(found) if mover else found, "outlining buildings", quiet=quiet))
+            shapes = total.watch(track(move(found), "outlining buildings", quiet=quiet))
             names = {"model_name": self.model.manifest.name, "model_hash": self.model.sha256}
             write_polygons(shapes, out, crs=prediction.crs_wkt, target=shown, **names)
             if kept is None:
                 place.unlink()
-        unknown = (f"{mover.unknown} roofs have no known height and are left out",) if mover and mover.unknown else ()
         return MapResult(
             source=source,
             path=out,
@@ -225,7 +222,7 @@ class BuildingMapper:
             skipped_tiles=prediction.skipped_tiles,
             valid_share=prediction.valid_share,
             seconds=time.perf_counter() - start_s,
-            warnings=prediction.warnings + unknown,
+            warnings=prediction.warnings,
         )
 
     def predict_many(
@@ -265,26 +262,18 @@ class BuildingMapper:
         return run_ordered(one, pairs, workers=workers, label="mapping rasters", quiet=quiet)
 
     def _mover(
-        self,
-        source: str,
-        target: Target,
-        is_vector: bool,
-        heights: float | str | os.PathLike[str] | None,
-        off_nadir_deg: float | None,
-        azimuth_deg: float | None,
-        options: dict[str, Any],
-    ) -> FootprintMover | None:
-        """What moves the model's roofs to the wanted footprints; None where the model shows what is wanted."""
+        self, source: str, target: Target, is_vector: bool, footprints: FootprintOptions, options: Mapping[str, Any]
+    ) -> Mover:
+        """What turns the outlines that the model gives into the wanted ones, checked before anything is run."""
         if target == self.target:
-            return None
+            return lambda shapes: shapes
         if (self.target, target) != ("roof", "footprint"):
             raise InputError(f"the model shows {self.target}, which cannot be turned into {target}: take another model")
         if not is_vector:
             raise InputError("roofs are moved to footprints as polygons: name a .gpkg or .geojson file")
-        with open_raster(
-            source, **{name: options[name] for name in ("bands", "scale", "nodata") if name in options}
-        ) as raster:
-            return footprint_mover(raster, heights, off_nadir_deg, azimuth_deg)
+        reading = {name: options[name] for name in ("bands", "scale", "nodata") if name in options}
+        with open_raster(source, **reading) as raster:
+            return footprint_mover(footprints, source, raster.crs.to_wkt() if raster.crs else None)
 
 
 @dataclass
