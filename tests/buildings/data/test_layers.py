@@ -134,6 +134,14 @@ def test_an_image_without_buildings_has_an_empty_label(tmp_path, write_tif, writ
     assert [int(tile.label.sum()) for tile in tiles] == [400, 0]
 
 
+def test_a_map_that_was_written_anew_is_read_anew(image, tmp_path, write_map, square) -> None:
+    labels = write_map(tmp_path / "a.gpkg", [square(10, 5, 20, 20)])
+    assert read_one(image, labels).sum() == 400
+    labels.unlink()
+    write_map(labels, [square(10, 5, 20, 20), square(40, 40, 10, 10)])
+    assert read_one(image, labels).sum() == 500
+
+
 def test_a_layer_of_several_is_asked_for(image, tmp_path, write_map, square) -> None:
     labels = write_map(tmp_path / "a.gpkg", [square(0, 0, 5, 5)], layer="roads")
     write_map(labels, [square(10, 5, 20, 20)], layer="houses", append=False)

@@ -119,6 +119,13 @@ def test_an_empty_mask_holds_no_building(tmp_path, write_tif, truth) -> None:
     assert mask_level(path).positive == 0
 
 
+def test_a_mask_that_was_written_anew_is_looked_at_anew(tmp_path, write_tif, truth) -> None:
+    path = write_tif(tmp_path / "a.tif", truth.astype(np.uint8) * 255)
+    assert whole(path).sum() == truth.sum()
+    write_tif(path, truth.astype(np.uint8), compress="deflate")
+    assert whole(path).sum() == truth.sum()
+
+
 def test_a_grey_picture_is_no_mask(tmp_path, write_png, picture) -> None:
     path = write_png(tmp_path / "a.png", picture(0, *SHAPE)[..., 0])
     with pytest.raises(InputError, match=r"a\.png holds \d+ values beside 0.*pass the value that means building"):

@@ -22,6 +22,7 @@ from pyogrio.errors import DataLayerError, DataSourceError
 from pyproj import CRS, Transformer
 from rasterio.features import rasterize
 
+from robustvision.buildings.data.pictures import file_stamp
 from robustvision.buildings.data.tile import Bool, UInt8
 from robustvision.buildings.geo import as_crs
 from robustvision.core.errors import InputError
@@ -53,7 +54,6 @@ class Layer:
     num_repeated: int
 
 
-@lru_cache(maxsize=4)
 def read_layer(path: Path, layer: str | None = None) -> Layer:
     """Read the polygons of a vector file.
 
@@ -67,6 +67,11 @@ def read_layer(path: Path, layer: str | None = None) -> Layer:
     Raises:
         InputError: It cannot be read, has several layers and none is named, or no coordinate system.
     """
+    return _layer(path, layer, file_stamp(path))
+
+
+@lru_cache(maxsize=4)
+def _layer(path: Path, layer: str | None, stamp: tuple[int, int]) -> Layer:
     try:
         layers = [str(name) for name, _ in pyogrio.list_layers(path)]
         if layer is None and len(layers) != 1:
@@ -129,7 +134,7 @@ def draw_layer(
     Returns:
         uint8 [height, width], 1 for building, else 0; and None: a map is taken to be complete.
     """
-    polygons, tree = _layer_in(path, layer, crs)
+    polygons, tree = _layer_in(path, layer, crs, file_stamp(path))
     corners = [transform * (column + x, row + y) for x in (0, width) for y in (0, height)]
     found = polygons[tree.query(shapely.convex_hull(shapely.multipoints(corners)))]
     inverse = ~transform
@@ -167,14 +172,14 @@ def count_inside(path: Path, layer: str | None, crs: str, bounds: tuple[float, f
         crs: The rectangle's coordinate system, as text.
         bounds: Least x, least y, greatest x, greatest y.
     """
-    _, tree = _layer_in(path, layer, crs)
+    _, tree = _layer_in(path, layer, crs, file_stamp(path))
     return len(tree.query(shapely.box(*bounds)))
 
 
 @lru_cache(maxsize=8)
-def _layer_in(path: Path, layer: str | None, crs: str) -> tuple[Geometries, shapely.STRtree]:
+def _layer_in(path: Path, layer: str | None, crs: str, stamp: tuple[int, int]) -> tuple[Geometries, shapely.STRtree]:
     """A layer's polygons in another coordinate system, with their index."""
-    source = read_layer(path, layer)
+    source = _layer(path, layer, stamp)
     polygons, target = source.polygons, as_crs(crs)
     if target != source.crs:
         change = Transformer.from_crs(source.crs, target, always_xy=True)

@@ -18,7 +18,7 @@ from rasterio.enums import ColorInterp
 from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
-from robustvision.buildings.data.pictures import Form, open_quietly, read_form
+from robustvision.buildings.data.pictures import Form, file_stamp, open_quietly, read_form
 from robustvision.buildings.data.tile import Bool, UInt8
 from robustvision.core.errors import InputError
 
@@ -75,7 +75,6 @@ def read_mask(
     return (label if known is None else label & known).astype(np.uint8), known
 
 
-@lru_cache(maxsize=65536)
 def mask_level(path: Path, building: int | None = None) -> Level:
     """Look at all values of a label file.
 
@@ -89,22 +88,7 @@ def mask_level(path: Path, building: int | None = None) -> Level:
     Raises:
         InputError: As for `read_mask`.
     """
-    with open_quietly(path) as dataset:
-        counts: dict[float, int] = {}
-        for strip in _strips(dataset, path):
-            values, numbers = _count(strip)
-            for value, number in zip(values.tolist(), numbers.tolist(), strict=True):
-                counts[value] = counts.get(value, 0) + number
-        nodata, is_byte = dataset.nodata, dataset.dtypes[0] == "uint8"
-    nonzero = {value for value in counts if value != 0}
-    # where the value of no data is the only one beside 0, it was declared for the background's sake
-    unknown = nodata if nodata in counts and nodata != 0 and len(nonzero) > 1 else None
-    counts.pop(unknown, None)  # type: ignore[arg-type]
-    least, only = (float(building), float(building)) if building is not None else (_least(counts, path, is_byte), None)
-    positive = sum(
-        number for value, number in counts.items() if (value == only if only is not None else value >= least)
-    )
-    return Level(least, only, unknown, positive / max(sum(counts.values()), 1))
+    return _level(path, building, file_stamp(path))
 
 
 def check_form(image: Path, image_form: Form, label: Path) -> None:
@@ -139,6 +123,26 @@ def check_form(image: Path, image_form: Form, label: Path) -> None:
         raise InputError(
             f"{image} covers {_text(image_form)}, but its label {label} {_text(form)}: cut both on one grid (gdalwarp)"
         )
+
+
+@lru_cache(maxsize=65536)
+def _level(path: Path, building: int | None, stamp: tuple[int, int]) -> Level:
+    with open_quietly(path) as dataset:
+        counts: dict[float, int] = {}
+        for strip in _strips(dataset, path):
+            values, numbers = _count(strip)
+            for value, number in zip(values.tolist(), numbers.tolist(), strict=True):
+                counts[value] = counts.get(value, 0) + number
+        nodata, is_byte = dataset.nodata, dataset.dtypes[0] == "uint8"
+    nonzero = {value for value in counts if value != 0}
+    # where the value of no data is the only one beside 0, it was declared for the background's sake
+    unknown = nodata if nodata in counts and nodata != 0 and len(nonzero) > 1 else None
+    counts.pop(unknown, None)  # type: ignore[arg-type]
+    least, only = (float(building), float(building)) if building is not None else (_least(counts, path, is_byte), None)
+    positive = sum(
+        number for value, number in counts.items() if (value == only if only is not None else value >= least)
+    )
+    return Level(least, only, unknown, positive / max(sum(counts.values()), 1))
 
 
 def _text(form: Form) -> str:

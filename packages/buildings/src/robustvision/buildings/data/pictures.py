@@ -6,6 +6,7 @@ map (`layers`), polygons in pixels (`coco`, `bonai`).
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -152,6 +153,15 @@ def open_quietly(path: Path) -> rasterio.DatasetReader:
         raise InputError(f"{path} cannot be opened as a raster ({error}): copy or convert it again") from error
 
 
+def file_stamp(path: str | Path) -> tuple[int, int]:
+    """Return size and time of the last change: what is kept of a file is kept no longer than it stays the same."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return 0, 0  # not on a disk, or not there: whoever opens it says so
+    return status.st_size, status.st_mtime_ns
+
+
 def tile_sources(
     pictures: Sequence[Picture], grid: Grid, *, bands: Sequence[int] | None = None, scale: Scale | None = None
 ) -> list[TileSource]:
@@ -250,7 +260,7 @@ def _read_window(
 ) -> Tile:
     if picture.form.dtype == "uint8":
         scale = None
-    with _description(str(picture.path), bands, scale).open() as raster:
+    with _description(str(picture.path), bands, scale, file_stamp(picture.path)).open() as raster:
         image, valid = raster.read(*window)
         gsd_m = raster.gsd_m or picture.gsd_m
     label, known = picture.label(*window)
@@ -266,7 +276,7 @@ def _read_window(
 
 
 @lru_cache(maxsize=256)
-def _description(path: str, bands: tuple[int, ...], scale: Scale | None) -> RasterDescription:
+def _description(path: str, bands: tuple[int, ...], scale: Scale | None, stamp: tuple[int, int]) -> RasterDescription:
     """What ``open_raster`` decides on a whole raster, once for all of its windows."""
     raster: Raster
     with open_raster(path, bands=bands or None, scale=scale) as raster:

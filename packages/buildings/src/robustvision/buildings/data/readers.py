@@ -110,7 +110,7 @@ def own_parts(kind: str, root: str | Path) -> tuple[Part, ...]:
 
 
 def choose_sources(
-    data: Path | None, kind: str | None, images: Path | None, labels: Path | None, *, target: Target = "roof"
+    data: Path | None, kind: str | None, images: Path | None, labels: Path | None, *, target: Target | None = None
 ) -> dict[str, list[TileSource]]:
     """List whole pictures, by part, as the command line names them.
 
@@ -119,7 +119,7 @@ def choose_sources(
         kind: Its layout.
         images: Instead of it: a folder of images.
         labels: Their labels.
-        target: What counts as building.
+        target: What counts as building; None for roofs, and for SpaceNet 4 what it has, footprints.
 
     Returns:
         Tiles by part; one part "all" where the set has none.
@@ -133,8 +133,7 @@ def choose_sources(
         kind, root, parts = "images", images, ()
     else:
         raise InputError("give --data with --kind, its layout, or --images with --labels")
-    if kind == "spacenet4":
-        target = "footprint"
+    target = target or ("footprint" if kind == "spacenet4" else "roof")
     if not parts:
         return {"all": read_tiles(kind, root, labels=labels, target=target)}
     return {part: read_tiles(kind, root, part=part, target=target) for part in parts}
