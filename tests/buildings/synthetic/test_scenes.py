@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import shapely
@@ -9,7 +11,7 @@ from rasterio.features import rasterize
 from shapely import affinity
 
 from robustvision.buildings.offsets import HEIGHT_CLASSES, swept_shape
-from robustvision.buildings.synthetic import Scene, SyntheticScenes
+from robustvision.buildings.synthetic import Scene, SyntheticScenes, visible_roofs
 from robustvision.buildings.synthetic.layout import SIZES
 
 
@@ -108,6 +110,22 @@ def test_instances_are_the_visible_roofs(scene):
     for number in np.unique(scene.instances[scene.instances > 0]):
         whole = burn([(numbers[number].roof, 1)], scene) > 0
         assert not ((scene.instances == number) & ~whole).any()
+
+
+def test_what_higher_neighbours_hide_is_cut_from_a_roof_s_polygon():
+    scenes = list(SyntheticScenes(6, classes=("skyscraper",), size_px=160, off_nadir_deg=(18.0, 25.0), seed=4))
+    frame, partly = shapely.box(0, 0, 160, 160), 0
+    for scene in scenes:
+        seen = visible_roofs(scene)
+        expected = burn([(roof, building.number) for building, roof in seen], scene)
+        assert np.mean(expected != scene.instances) < 2e-4
+        assert all(one.intersection(other).area < 1e-6 for (_, one), (_, other) in itertools.combinations(seen, 2))
+        assert not any(len(part.interiors) for _, roof in seen for part in shapely.get_parts(roof))
+        visible = {building.number: roof.area for building, roof in seen}
+        for building in scene.buildings:
+            whole = building.roof.intersection(frame).area
+            partly += whole - visible.get(building.number, 0) > 20
+    assert partly > 3
 
 
 def test_buildings_stand_apart_and_have_their_class_s_size(scene):

@@ -42,7 +42,7 @@ class Canvas:
     """Surface numbers with depth, and what each number stands for.
 
     Attributes:
-        ids: uint16 [H, W], number of the surface that is seen.
+        ids: uint32 [H, W], number of the surface that is seen.
         height_m: float32 [H, W], of the point that is seen.
         colours: Colour by number, 0 to 255.
         kinds: ``GROUND``, ``ROOF``, ``FACADE`` or ``TREE`` by number.
@@ -50,7 +50,7 @@ class Canvas:
         in_light: By number, whether the sun reaches it at all: a wall that is turned away has its shade already.
     """
 
-    ids: npt.NDArray[np.uint16]
+    ids: npt.NDArray[np.uint32]
     height_m: npt.NDArray[np.float32]
     colours: list[Array] = field(default_factory=lambda: [np.zeros(3)])
     kinds: list[int] = field(default_factory=lambda: [GROUND])
@@ -60,7 +60,7 @@ class Canvas:
     @classmethod
     def empty(cls, height: int, width: int) -> Canvas:
         """Return open ground."""
-        return cls(np.zeros((height, width), np.uint16), np.full((height, width), -1, np.float32))
+        return cls(np.zeros((height, width), np.uint32), np.full((height, width), -1, np.float32))
 
     def add(self, colour: Array, kind: int, owner: int = 0, *, in_light: bool = True) -> int:
         """Return the number of a new surface."""
@@ -75,13 +75,13 @@ class Canvas:
         window: tuple[slice, slice],
         inside: npt.NDArray[np.bool_],
         height_m: float | npt.NDArray[np.float32],
-        ids: int | npt.NDArray[np.uint16],
+        ids: int | npt.NDArray[np.uint32],
     ) -> None:
         """Paint where it is higher than what is there."""
         depth = self.height_m[window]
         seen = inside & (height_m > depth)
         np.copyto(depth, height_m, where=seen, casting="same_kind")
-        np.copyto(self.ids[window], np.asarray(ids, np.uint16), where=seen)
+        np.copyto(self.ids[window], np.asarray(ids, np.uint32), where=seen)
 
 
 def paint_building(
@@ -120,7 +120,7 @@ def paint_building(
         if not has_bands:
             length_m = float(np.hypot(*(end - start))) / scale
             is_window &= (patch.along * max(1, round(length_m / bay_m)) + 0.2) % 1 > 0.4
-        ids = np.where(is_window, window, plain).astype(np.uint16)
+        ids = np.where(is_window, window, plain).astype(np.uint32)
         canvas.put(patch.window, patch.inside, up_m.astype(np.float32), ids)
     for part in block.parts_m:
         _paint_roof(canvas, rng, part * scale, offset, block.height_m, number, roof, is_gable, view, scale)
@@ -173,4 +173,4 @@ def _paint_roof(
                 for left, low, width, depth in boxes * (1, 1, 0.45, 0.45):
                     u, v = patch.along - left - du, patch.across - low - dv
                     ids[(u > 0) & (u < width) & (v > 0) & (v < depth) & (to_edge > 0.5 * scale)] = surface
-    canvas.put(patch.window, patch.inside, height_m, ids.astype(np.uint16))
+    canvas.put(patch.window, patch.inside, height_m, ids.astype(np.uint32))
