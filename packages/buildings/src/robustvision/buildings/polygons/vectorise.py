@@ -16,6 +16,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 import rasterio
 import shapely
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
@@ -27,6 +28,9 @@ from robustvision.buildings.polygons.frame import MapFrame, map_frame
 from robustvision.buildings.polygons.regularise import regularise as squared
 from robustvision.buildings.polygons.soundness import sound
 from robustvision.core.errors import InputError
+
+UInt8 = npt.NDArray[np.uint8]
+Bool = npt.NDArray[np.bool_]
 
 _CHUNK = 256  # buildings that a worker takes at a time
 _STAIRCASE_PX = 1.5  # the corners of the staircase that a straight edge becomes lie within 1.42 px across it
@@ -40,7 +44,7 @@ def vectorise(
     opening_px: int = 0,
     simplify_m: float | None = None,
     regularise: bool = True,
-    strip_rows: int = 1024,
+    strip_rows: int = 512,
     workers: int = 1,
 ) -> Iterator[BuildingPolygon]:
     """Yield the buildings of a raster of probabilities as polygons.
@@ -69,11 +73,11 @@ def vectorise(
         InputError: A setting is not possible, or the raster cannot be read or is not one of probabilities.
     """
     _check_settings(threshold, min_area_m2, opening_px, simplify_m, strip_rows, workers)
-    frame = _read_frame(probability)
+    frame, height = _read_frame(probability)
     tolerance = frame.pixel if simplify_m is None else simplify_m
     finish = partial(_finish, outlining=_Outlining(frame, tolerance, regularise))
     level = math.ceil(threshold * 255 - 1e-9)
-    strips = _read_strips(probability, level, opening_px, strip_rows)
+    strips = _read_strips(probability, level, opening_px, strip_rows, height)
     components = find_components(strips, min_pixels=max(1, math.ceil(min_area_m2 / frame.pixel_area - 1e-9)))
     return _numbered(_in_chunks(finish, components, workers))
 
@@ -109,7 +113,8 @@ def _open(path: str | os.PathLike[str]) -> Any:
         raise InputError(f"{path} cannot be opened as a raster ({error}): give a GeoTIFF of probabilities") from error
 
 
-def _read_frame(path: str | os.PathLike[str]) -> MapFrame:
+def _read_frame(path: str | os.PathLike[str]) -> tuple[MapFrame, int]:
+    """The raster's place, and its height."""
     with _open(path) as raster:
         if raster.count != 1 or raster.dtypes[0] != "uint8":
             raise InputError(
@@ -117,30 +122,36 @@ def _read_frame(path: str | os.PathLike[str]) -> MapFrame:
                 "0..1 as 0..255"
             )
         crs = None if raster.transform.is_identity else raster.crs  # a system without a place says nothing of size
-        return map_frame(raster.transform, crs, raster.height, raster.width)
+        return map_frame(raster.transform, crs, raster.height, raster.width), raster.height
 
 
-def _read_strips(path: str | os.PathLike[str], level: int, opening_px: int, strip_rows: int) -> Iterator[Strip]:
+def _read_strips(
+    path: str | os.PathLike[str], level: int, opening_px: int, strip_rows: int, height: int
+) -> Iterator[Strip]:
     """Read strips, and for the opening as many rows around each as reach into it."""
     halo = 2 * opening_px
+    for top in range(0, height, strip_rows):
+        bottom = min(top + strip_rows, height)
+        begin, end = max(0, top - halo), min(height, bottom + halo)
+        levels, has_data = _read_rows(path, begin, end)
+        mask = (levels >= level) & has_data
+        if opening_px:
+            square = np.ones((halo + 1, halo + 1), np.uint8)
+            mask = cv2.morphologyEx(mask.view(np.uint8), cv2.MORPH_OPEN, square).view(bool)
+        inside = slice(top - begin, bottom - begin)
+        yield Strip(top, np.ascontiguousarray(mask[inside]), np.ascontiguousarray(levels[inside]))
+
+
+def _read_rows(path: str | os.PathLike[str], begin: int, end: int) -> tuple[UInt8, Bool]:
+    """Levels, and where there is data. A file that stays open would keep its blocks in GDAL's cache, for nothing."""
     with _open(path) as raster:
-        for top in range(0, raster.height, strip_rows):
-            bottom = min(top + strip_rows, raster.height)
-            begin, end = max(0, top - halo), min(raster.height, bottom + halo)
-            window = Window(0, begin, raster.width, end - begin)
-            try:
-                levels = raster.read(1, window=window)
-                has_data = raster.read_masks(1, window=window) > 0
-            except RasterioError as error:
-                raise InputError(
-                    f"{path}: rows {begin} to {end} cannot be read ({error}): the file is damaged, make it again"
-                ) from error
-            mask = (levels >= level) & has_data
-            if opening_px:
-                square = np.ones((halo + 1, halo + 1), np.uint8)
-                mask = cv2.morphologyEx(mask.view(np.uint8), cv2.MORPH_OPEN, square).view(bool)
-            inside = slice(top - begin, bottom - begin)
-            yield Strip(top, np.ascontiguousarray(mask[inside]), np.ascontiguousarray(levels[inside]))
+        window = Window(0, begin, raster.width, end - begin)
+        try:
+            return raster.read(1, window=window), raster.read_masks(1, window=window) > 0
+        except RasterioError as error:
+            raise InputError(
+                f"{path}: rows {begin} to {end} cannot be read ({error}): the file is damaged, make it again"
+            ) from error
 
 
 def _finish(components: list[Component], outlining: _Outlining) -> list[BuildingPolygon]:
