@@ -1,7 +1,8 @@
-"""Nine segmentation losses behind one interface: ``loss(logits, target, valid=None)`` on [B, 1, H, W], a scalar.
+"""Nine losses over building maps behind one interface: ``loss(logits, target, *, valid=None)`` to a scalar.
 
-All take logits, hard or soft targets in 0..1 (Lovasz cuts them at 0.5), and a mask of the pixels that count. Sums run
-over batch and pixels together, in float32 at least. ``LOSSES`` has them by name.
+Logits and target are [B, 1, H, W]; the target is hard (0 and 1) or soft (a teacher's probabilities). Pixels that are
+not ``valid`` count nowhere and get no gradient, whatever they hold. Sums are over the batch AND the pixels, in float32
+at least, also under autocast. Each loss is a pure function and a thin module; ``LOSSES`` has the modules by name.
 """
 
 from robustvision.core.lazy import attach_stub

@@ -18,7 +18,7 @@ from robustvision.buildings.networks.unet3plus import UNet3Plus
 from robustvision.core.errors import InputError
 from robustvision.core.training.classes import nearest
 
-DECODERS: dict[str, Callable[..., nn.Module]] = {
+DECODERS: dict[str, Callable[..., Any]] = {
     "unet": smp.Unet,
     "unetplusplus": smp.UnetPlusPlus,
     "unet3plus": UNet3Plus,

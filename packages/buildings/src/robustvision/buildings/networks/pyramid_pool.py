@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from segmentation_models_pytorch.decoders.pspnet.decoder import PSPBlock
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn.functional import interpolate
 
 
 class AdaptiveMean2d(nn.Module):
@@ -35,7 +35,7 @@ class AdaptiveMean2d(nn.Module):
         return torch.matmul(torch.matmul(rows, values), columns.transpose(0, 1))
 
     def _averages(self, ones: Tensor) -> Tensor:
-        """The matrix [cells, L] of one axis; the length comes as a tensor, so that no exporter takes it for a number."""
+        """The matrix [cells, L] of an axis; its length comes as a tensor, lest an exporter take it for a number."""
         place = torch.cumsum(ones.float(), 0) - 1
         length = ones.float().sum()
         cell = torch.arange(self.cells, device=ones.device, dtype=torch.float32)[:, None]
@@ -58,7 +58,7 @@ class PyramidBlock(nn.Module):
 
     def forward(self, values: Tensor) -> Tensor:
         """[B, C, H, W] to [B, D, H, W]."""
-        return F.interpolate(self.pool(values), size=values.shape[2:], mode="bilinear", align_corners=True)
+        return interpolate(self.pool(values), size=values.shape[2:], mode="bilinear", align_corners=True)
 
 
 def free_the_size(network: nn.Module) -> None:

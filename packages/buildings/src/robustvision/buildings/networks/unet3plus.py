@@ -6,12 +6,12 @@ import segmentation_models_pytorch as smp
 import torch
 from segmentation_models_pytorch.base import SegmentationHead, SegmentationModel
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn.functional import interpolate, max_pool2d
 
 from robustvision.core.errors import InputError
 
 
-class UNet3Plus(SegmentationModel):  # type: ignore[misc]  # smp has no types
+class UNet3Plus(SegmentationModel):
     """U-Net3+ over any encoder of segmentation-models-pytorch with a feature at every scale.
 
     The scales are the encoder's five features at strides 2 to 32. Each level of the decoder brings all five maps to its
@@ -74,16 +74,13 @@ class FullScaleDecoder(nn.Module):
 
     def __init__(self, scales: list[int], channels: int) -> None:
         super().__init__()
-        joined = channels * len(scales)
-        levels = range(len(scales) - 1)
-        self.branches = nn.ModuleList(
-            nn.ModuleList(
-                _convolution(into if scale <= level or scale == len(scales) - 1 else joined, channels)
-                for scale, into in enumerate(scales)
+        joined, deepest = channels * len(scales), len(scales) - 1
+        self.levels = nn.ModuleList(
+            FullScaleLevel(
+                [into if scale <= level or scale == deepest else joined for scale, into in enumerate(scales)], channels
             )
-            for level in levels
+            for level in range(deepest)
         )
-        self.aggregations = nn.ModuleList(_convolution(joined, joined) for _ in levels)
 
     def forward(self, features: list[Tensor]) -> Tensor:
         """Return the finest level, [B, channels * scales, H/2, W/2], of features whose first is the picture's size."""
@@ -91,16 +88,35 @@ class FullScaleDecoder(nn.Module):
         for level in reversed(range(len(maps) - 1)):  # coarser entries of maps have become decoder levels by now
             size = maps[level].shape[2:]
             scaled = [
-                F.max_pool2d(values, 2 ** (level - scale))
+                max_pool2d(values, 2 ** (level - scale))
                 if scale < level
                 else values
                 if scale == level
-                else F.interpolate(values, size=size, mode="bilinear", align_corners=False)
+                else interpolate(values, size=size, mode="bilinear", align_corners=False)
                 for scale, values in enumerate(maps)
             ]
-            joined = [branch(values) for branch, values in zip(self.branches[level], scaled, strict=True)]
-            maps[level] = self.aggregations[level](torch.cat(joined, dim=1))
+            maps[level] = self.levels[level](scaled)
         return maps[0]
+
+
+class FullScaleLevel(nn.Module):
+    """One level: each map becomes ``channels``, and all of them one.
+
+    Args:
+        into: Channels of the maps.
+        channels: What each is brought to.
+    """
+
+    def __init__(self, into: list[int], channels: int) -> None:
+        super().__init__()
+        self.branches = nn.ModuleList(_convolution(number, channels) for number in into)
+        self.aggregation = _convolution(channels * len(into), channels * len(into))
+
+    def forward(self, maps: list[Tensor]) -> Tensor:
+        """Maps of one size to one map [B, channels * maps, H, W]."""
+        joined = torch.cat([branch(values) for branch, values in zip(self.branches, maps, strict=True)], dim=1)
+        result: Tensor = self.aggregation(joined)
+        return result
 
 
 def _convolution(into: int, out: int) -> nn.Sequential:

@@ -1,0 +1,67 @@
+"""Which graph of a segmentation network leaves torch: a normalised picture of any size to logits.
+
+``core.export`` turns it into a file, ``contract.py`` names what it shares with the pipeline. Sigmoid, padding and
+blending stay outside.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from robustvision.buildings.contract import DESCRIPTIONS, IMAGE, LOGITS
+from robustvision.core.errors import InputError
+from robustvision.core.export import GraphExport
+
+EXPORTER: Literal["torchscript"] = "torchscript"
+"""dynamo writes half the nodes, in twenty times the time."""
+HEIGHT, WIDTH = "y", "x"
+EXAMPLE_PX = 128
+"""Side of the example at most: the graph is free in its size, a larger one only takes longer to trace."""
+
+
+def segmentation_graph(
+    network: nn.Module, tile_px: int, *, exporter: Literal["dynamo", "torchscript"] = EXPORTER
+) -> GraphExport:
+    """The graph: ``image``, float32 [batch, 3, y, x], normalised, to ``logits``, float32 [batch, 1, y, x].
+
+    Batch, y and x are free; y and x are multiples of ``network.multiple`` (the graph does not check it: pad outside). A
+    network with ``fixed_size`` (DPT's transformer) keeps the tile's size.
+
+    Args:
+        network: A network of ``build_network`` or a ``CompactUNet``, on the CPU and in ``eval()``.
+        tile_px: Side of the tiles that the model is run on.
+        exporter: Of torch.
+
+    Raises:
+        InputError: The tile is no multiple of the network's.
+        ExportError: The network is in training mode, or not on the CPU.
+    """
+    multiple = int(network.multiple)  # type: ignore[arg-type]  # an attribute of every network of ours
+    if tile_px < 1 or tile_px % multiple:
+        raise InputError(f"tile_px is {tile_px}: {type(network).__name__} takes multiples of {multiple}")
+    fixed = bool(getattr(network, "fixed_size", False))
+    side = tile_px if fixed else min(tile_px, max(EXAMPLE_PX // multiple, 2) * multiple)
+    sizes = {HEIGHT: (side + multiple, side), WIDTH: (side + 2 * multiple, side + 3 * multiple)}
+    return GraphExport(
+        module=network,
+        example_inputs=(_picture(side),),
+        input_names=(IMAGE,),
+        output_names=(LOGITS,),
+        exporter=exporter,
+        dynamic_axes={IMAGE: {0: "batch"} if fixed else {0: "batch", 2: HEIGHT, 3: WIDTH}},
+        value_ranges={IMAGE: (-2.2, 2.7)},
+        parity_sizes={"batch": (1, 3), **({} if fixed else sizes)},
+        descriptions=dict(DESCRIPTIONS),
+    )
+
+
+def _picture(side: int) -> Tensor:
+    """Two pictures of a gradient with bright squares and noise, float32 [2, 3, side, side]."""
+    place = torch.arange(side, dtype=torch.float32)
+    ground = (place[:, None] + place) / side - 1
+    roofs = ((place // 12)[:, None] + place // 12) % 3 == 0
+    noise = torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(0))
+    return ground + 1.2 * roofs + 0.2 * noise
