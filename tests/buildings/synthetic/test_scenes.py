@@ -113,7 +113,7 @@ def test_instances_are_the_visible_roofs(scene):
 
 
 def test_what_higher_neighbours_hide_is_cut_from_a_roof_s_polygon():
-    scenes = list(SyntheticScenes(6, classes=("skyscraper",), size_px=160, off_nadir_deg=(18.0, 25.0), seed=4))
+    scenes = list(SyntheticScenes(12, classes=("skyscraper",), size_px=160, off_nadir_deg=(18.0, 25.0), seed=4))
     frame, partly = shapely.box(0, 0, 160, 160), 0
     for scene in scenes:
         seen = visible_roofs(scene)
