@@ -28,7 +28,7 @@ def segmentation_graph(
     """The graph: ``image``, float32 [batch, 3, y, x], normalised, to ``logits``, float32 [batch, 1, y, x].
 
     Batch, y and x are free; y and x are multiples of ``network.multiple`` (the graph does not check it: pad outside). A
-    network with ``fixed_size`` (DPT's transformer) keeps the tile's size.
+    network with a ``fixed_size_px`` (DPT's transformer) keeps that size.
 
     Args:
         network: A network of ``build_network`` or a ``CompactUNet``, on the CPU and in ``eval()``.
@@ -36,13 +36,15 @@ def segmentation_graph(
         exporter: Of torch.
 
     Raises:
-        InputError: The tile is no multiple of the network's.
+        InputError: The tile is no multiple of the network's, or not its fixed size.
         ExportError: The network is in training mode, or not on the CPU.
     """
     multiple = int(network.multiple)  # type: ignore[arg-type]  # an attribute of every network of ours
     if tile_px < 1 or tile_px % multiple:
         raise InputError(f"tile_px is {tile_px}: {type(network).__name__} takes multiples of {multiple}")
-    fixed = bool(getattr(network, "fixed_size", False))
+    fixed = getattr(network, "fixed_size_px", None)
+    if fixed not in (None, tile_px):
+        raise InputError(f"tile_px is {tile_px}: this network's encoder takes {fixed} alone; build it with img_size")
     side = tile_px if fixed else min(tile_px, max(EXAMPLE_PX // multiple, 2) * multiple)
     sizes = {HEIGHT: (side + multiple, side), WIDTH: (side + 2 * multiple, side + 3 * multiple)}
     return GraphExport(

@@ -4,4 +4,5 @@ from .compact_unet import CompactUNet as CompactUNet
 from .encoders import ENCODERS as ENCODERS
 from .encoders import RENAMED as RENAMED
 from .encoders import Size as Size
+from .freeze_levels import freeze_levels as freeze_levels
 from .unet3plus import UNet3Plus as UNet3Plus

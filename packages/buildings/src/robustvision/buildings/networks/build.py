@@ -33,7 +33,9 @@ DECODERS: dict[str, Callable[..., Any]] = {
     "segformer": smp.Segformer,
     "dpt": smp.DPT,
 }
-"""Name to class. The first eight are the paper's repository's; [R] the paper's seven are those without U-Net3+."""
+"""Name to class. The first eight are the paper's repository's; [R] the paper's seven are those without U-Net3+.
+``dpt`` takes timm's vision transformers alone, at one size; ``pan`` needs pictures of at least 128 pixels; both
+DeepLabs and ``pan`` need an encoder that can be dilated, which VGG cannot."""
 
 NEED_EVERY_SCALE = ("unetplusplus", "unet3plus", "linknet")
 """Decoders that cannot take the empty feature which a transformer has at stride 2."""
@@ -61,7 +63,8 @@ def build_network(
 
     Returns:
         The network: normalised pictures [B, in_channels, H, W] to logits [B, classes, H, W]. H and W are multiples of
-        ``network.multiple``; its parts are ``.encoder``, ``.decoder`` and ``.segmentation_head``.
+        ``network.multiple``, or both ``network.fixed_size_px`` where that is not None (a transformer of ``dpt``); its
+        parts are ``.encoder``, ``.decoder`` and ``.segmentation_head``.
 
     Raises:
         InputError: An unknown name, a decoder and an encoder that do not fit, an option that the decoder does not take,
@@ -90,6 +93,7 @@ def build_network(
         ) from error
     free_the_size(network)
     network.multiple = int(network.encoder.output_stride)
+    network.fixed_size_px = _fixed_size_px(network.encoder)
     if weights is not None:
         _load(network, weights)
     return network
@@ -145,6 +149,13 @@ def _check_options(options: dict[str, Any]) -> None:
             f"options {fixed} are not offered: the encoder is named by encoder=, weights come from a local file "
             "(weights=), and a network gives logits of one head"
         )
+
+
+def _fixed_size_px(encoder: Any) -> int | None:
+    """A vision transformer's positions are those of one size, which timm's option ``img_size`` sets."""
+    patches = getattr(getattr(encoder, "model", None), "patch_embed", None)
+    size = getattr(patches, "img_size", None)
+    return int(size[0]) if size is not None and getattr(patches, "strict_img_size", False) else None
 
 
 def _load(network: nn.Module, path: str | os.PathLike[str]) -> None:
