@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -133,6 +132,105 @@ def export(
 
 
 @app.command()
+def predict(
+    rasters: Annotated[list[Path], typer.Argument(help="GeoTIFF, COG, VRT, PNG or JPEG.")],
+    model: Model = None,
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out", help=".gpkg or .geojson for polygons, .tif for probabilities; a folder for many rasters."
+        ),
+    ] = Path("buildings.gpkg"),
+    target: Annotated[
+        Literal["roof", "footprint", "shape"] | None,
+        typer.Option("--target", help="What is wanted; what the model shows where not given."),
+    ] = None,
+    heights: Annotated[
+        str | None,
+        typer.Option("--heights", help="For footprints: a map or a table of heights."),
+    ] = None,
+    off_nadir: Annotated[
+        float | None, typer.Option("--off-nadir", help="For footprints: angle between view and vertical, degrees.")
+    ] = None,
+    azimuth: Annotated[
+        float | None, typer.Option("--azimuth", help="For footprints: where tops lean, degrees clockwise from north.")
+    ] = None,
+    aoi: Annotated[Path | None, typer.Option("--aoi", help="A vector file: results only inside its polygons.")] = None,
+    probability: Annotated[
+        Path | None, typer.Option("--probability", help="Keep the probabilities beside the polygons, as GeoTIFF.")
+    ] = None,
+    threshold: Annotated[float, typer.Option("--threshold", help="Least probability of a building.")] = 0.5,
+    min_area_m2: Annotated[float, typer.Option("--min-area", help="Smallest building, in square metres.")] = 10.0,
+    simplify_m: Annotated[
+        float | None, typer.Option("--simplify", help="Tolerance of outlines in metres; one pixel where not given.")
+    ] = None,
+    regularise: Annotated[bool, typer.Option(help="Square the edges of buildings that allow it.")] = True,
+    bands: Annotated[
+        list[int] | None, typer.Option("--band", help="Red, green and blue, from 1; repeat three times.")
+    ] = None,
+    scale: Annotated[
+        tuple[float, float] | None,
+        typer.Option("--scale", help="For 16 bits and floats: values that become 0 and 255."),
+    ] = None,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Tiles of one call.")] = 4,
+    workers: Annotated[int, typer.Option("--workers", min=1, help="Processes.")] = 1,
+    resume: Annotated[bool, typer.Option(help="Go on with what an interrupted call has finished.")] = True,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Map the buildings of rasters as polygons, in constant memory, without torch; goes on after a kill."""
+    from robustvision.buildings.predict import predict_rasters
+
+    result = predict_rasters(
+        rasters,
+        model=model,
+        out=out,
+        view=(heights, off_nadir, azimuth),
+        batch_size=batch_size,
+        target=target,
+        probability=probability,
+        threshold=threshold,
+        min_area_m2=min_area_m2,
+        simplify_m=simplify_m,
+        regularise=regularise,
+        workers=workers,
+        quiet=quiet or as_json,
+        aoi=aoi,
+        bands=bands,
+        scale=scale,
+        resume=resume,
+    )
+    emit(result, as_json, title=str(out))
+    if result.get("failed"):
+        raise typer.Exit(1)
+
+
+@app.command()
+def synthesize(
+    out: Annotated[Path, typer.Argument(help="The folder to write; an older one of this command there is replaced.")],
+    layout: Annotated[
+        str,
+        typer.Option(
+            "--layout", help="city (GeoTIFF and GeoPackage), folder, whu, inria, massachusetts, coco or bonai."
+        ),
+    ] = "city",
+    count: Annotated[int, typer.Option("--count", min=1, help="How many scenes.")] = 16,
+    size_px: Annotated[int, typer.Option("--size", min=32, help="Side of a scene, or of the city, in pixels.")] = 512,
+    label: Annotated[str, typer.Option("--label", help="What masks show: roof, footprint, shape or noisy.")] = "roof",
+    seed: Seed = 0,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Render off-nadir scenes with exact labels in the layout of a public data set, or a city with its map."""
+    from robustvision.buildings.predict import synthesize_scenes
+
+    result = synthesize_scenes(
+        out, layout=layout, count=count, size_px=size_px, label=label, seed=seed, quiet=quiet or as_json
+    )
+    emit(result, as_json, title=str(out))
+
+
+@app.command()
 def check(
     data: Data = None,
     kind: Kind = None,
@@ -153,26 +251,6 @@ def check(
         typer.echo(f"{data or images}: {len(findings)} findings")
     if any(finding.level == "error" for finding in findings):
         raise typer.Exit(1)
-
-
-@app.command()
-def plan(
-    gsd: Annotated[float, typer.Option("--gsd", help="Ground sampling distance in metres a pixel.")],
-    off_nadir: Annotated[float, typer.Option("--off-nadir", help="Angle between view and vertical, in degrees.")],
-    heights: Annotated[Path, typer.Option("--heights", help="CSV with height_m, and area_m2 where known.")],
-    as_json: Json = False,
-) -> None:
-    """Say how far buildings will lean, how good footprint labels will be, and how many clean tiles are worth it."""
-    from robustvision.buildings.plan import plan as make_plan
-    from robustvision.buildings.plan import read_heights
-    from robustvision.core.evaluation.results import markdown_table
-
-    rows = [dataclasses.asdict(one) for one in make_plan(*read_heights(heights), gsd_m=gsd, off_nadir_deg=off_nadir)]
-    if as_json:
-        emit({"classes": rows}, True)
-        return
-    typer.echo(markdown_table(rows))
-    typer.echo("F1 and tiles: measured on rendered scenes of the nearest lean, no promise for a real city.")
 
 
 @app.command()

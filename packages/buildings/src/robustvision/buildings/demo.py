@@ -20,7 +20,7 @@ from robustvision.buildings.export import export_run
 from robustvision.buildings.models import shipped_model
 from robustvision.buildings.pictures import LABEL, enlarged, polygon_overlay, probability_picture
 from robustvision.buildings.pipeline import BuildingMapper
-from robustvision.buildings.synthetic import write_city
+from robustvision.buildings.synthetic import City, write_city
 from robustvision.buildings.training import load_building_recipe, train_buildings
 from robustvision.core.demo import DemoResult, fresh_run, run_without_torch
 from robustvision.core.report import Report, report_training

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from mmengine import Config
 from mmengine.registry import DATASETS, MODELS
-from robustvision.buildings.graphs import segmentation_graph
 from torch import nn
 
 from robustvision.buildings.contract import IMAGE, TASK, Preprocessing
-from robustvision.buildings.data import BuildingDataset, Tile, synthetic_dataset
+from robustvision.buildings.data import BuildingDataset, Tile
 from robustvision.buildings.evaluation import evaluate_tiles, model_predictor
+from robustvision.buildings.graphs import segmentation_graph
 from robustvision.buildings.model import BuildingModel
 from robustvision.buildings.training import RECIPE
 from robustvision.core.errors import InputError
@@ -121,7 +121,7 @@ def settings_of(model: BuildingModel, config: Config, tiles: Sequence[Tile]) -> 
         tiles: Tiles that it was validated on, for the range of the ground sampling distance.
     """
     known = [tile.gsd_m for tile in tiles if tile.gsd_m is not None]
-    multiple = int(model.network.multiple)
+    multiple: int = model.network.multiple  # type: ignore[assignment]  # a network's own number
     return Preprocessing(
         tile_px=config.tile_px,
         stride_px=round(STRIDE * config.tile_px / multiple) * multiple,
@@ -140,5 +140,5 @@ def _describe(config: Config, finished: AdaptationResult) -> dict[str, Any]:
         "method": finished.method,
         "clean_steps": finished.clean_steps,
         "total_steps": finished.total_steps,
-        "trained_on": "synthetic" if dataset.type is synthetic_dataset else dataset.kind,
+        "trained_on": dataset.get("kind", "synthetic"),
     }

@@ -4,11 +4,11 @@
 the same district as ``clean_dataset``; ``adaptation`` says how one becomes the other.
 """
 
-from robustvision.buildings.losses import BCEDiceLoss
 from torch.optim import Adam
 
 from robustvision.buildings.data import synthetic_dataset
 from robustvision.buildings.evaluator import BuildingMetric
+from robustvision.buildings.losses import BCEDiceLoss
 from robustvision.buildings.model import BuildingModel
 from robustvision.buildings.networks import CompactUNet
 

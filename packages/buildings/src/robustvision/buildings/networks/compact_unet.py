@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional
 
 from robustvision.core.errors import InputError
 
@@ -46,10 +46,12 @@ class CompactUNet(nn.Module):
         skips = []
         features = image
         for number, level in enumerate(self.encoder):
-            features = level(features if number == 0 else F.max_pool2d(features, 2))
+            features = level(features if number == 0 else functional.max_pool2d(features, 2))
             skips.append(features)
         for level, skip in zip(self.decoder, skips[-2::-1], strict=True):
-            features = level(torch.cat((F.interpolate(features, scale_factor=2.0, mode="nearest"), skip), dim=1))
+            features = level(
+                torch.cat((functional.interpolate(features, scale_factor=2.0, mode="nearest"), skip), dim=1)
+            )
         logits: Tensor = self.segmentation_head(features)
         return logits
 

@@ -48,6 +48,15 @@ _MASKS = {
 LAYOUTS = (*_MASKS, "coco", "bonai")
 
 
+def layout_gsd_m(layout: str) -> float | None:
+    """Return the ground sampling distance that a layout's reader takes for granted, in metres; None where any will do.
+
+    Args:
+        layout: One of ``LAYOUTS``; `synthesize` refuses others.
+    """
+    return _MASKS[layout].gsd_m if layout in _MASKS else None
+
+
 def synthesize(
     out: str | Path,
     scenes: SyntheticScenes,

@@ -1,0 +1,98 @@
+"""``robustvision-buildings predict`` and ``synthesize``: from options to calls, and back to plain values."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from robustvision.buildings.footprints import FootprintOptions
+from robustvision.buildings.pipeline import BuildingMapper, MapFailure, MapResult
+from robustvision.buildings.polygons import View
+from robustvision.buildings.synthetic import SyntheticScenes, synthesize, write_city
+from robustvision.buildings.synthetic.tree import layout_gsd_m
+from robustvision.core.errors import InputError
+
+SUFFIXES = (".gpkg", ".geojson", ".json", ".tif", ".tiff")
+
+
+def predict_rasters(
+    rasters: Sequence[Path],
+    *,
+    model: Path | None,
+    out: Path,
+    view: tuple[str | None, float | None, float | None] = (None, None, None),
+    batch_size: int = 4,
+    workers: int = 1,
+    quiet: bool = False,
+    **options: Any,
+) -> dict[str, Any]:
+    """Map one raster to a file, or many into a folder.
+
+    Args:
+        rasters: The rasters.
+        model: An exported model; the shipped one where None.
+        out: A file for one raster; for many a folder, whose files are GeoPackages.
+        view: For footprints: a map or a table of heights, off-nadir angle and azimuth in degrees.
+        batch_size: Tiles of one call.
+        workers: Processes.
+        quiet: No progress.
+        options: As for ``BuildingMapper.predict``; those that are None are left to it.
+
+    Returns:
+        Plain values: what came of each raster.
+
+    Raises:
+        InputError: A raster or an option cannot be used.
+    """
+    heights, off_nadir_deg, azimuth_deg = view
+    given = {name: value for name, value in options.items() if value is not None}
+    if any(value is not None for value in view):
+        if off_nadir_deg is None or azimuth_deg is None:
+            raise InputError("footprints need the view: give --off-nadir and --azimuth, beside --heights")
+        given["footprints"] = FootprintOptions(View(off_nadir_deg, azimuth_deg), heights)
+    mapper = BuildingMapper(model, batch_size=batch_size)
+    if len(rasters) == 1:
+        if out.suffix.lower() not in SUFFIXES:
+            raise InputError(f"{out} has no form: name a file that ends in {', '.join(SUFFIXES)}")
+        return _plain(mapper.predict(rasters[0], out=out, workers=workers, quiet=quiet, **given))
+    if out.suffix:
+        raise InputError(f"{len(rasters)} rasters need a folder: give --out without an ending, not {out}")
+    results = mapper.predict_many(rasters, out, workers=workers, quiet=quiet, **given)
+    failed = [one.source for one in results if isinstance(one, MapFailure)]
+    return {"rasters": [_plain(one) for one in results], "failed": failed}
+
+
+def synthesize_scenes(
+    out: Path, *, layout: str, count: int, size_px: int, label: Any, seed: int, quiet: bool = False
+) -> dict[str, Any]:
+    """Write a rendered city, or scenes in the layout of a public data set.
+
+    Args:
+        out: The folder.
+        layout: ``city``, or one of ``synthetic.LAYOUTS``.
+        count: Number of scenes.
+        size_px: Side of a scene, or of the city.
+        label: What masks show.
+        seed: Seed of the scenes.
+        quiet: No progress.
+
+    Returns:
+        Plain values: what was written.
+
+    Raises:
+        InputError: What the generator refuses.
+    """
+    if layout == "city":
+        city = write_city(out, size_px=size_px, seed=seed)
+        names = ("image", "footprints", "roofs", "heights")
+        return {"folder": str(out), "layout": layout, **{name: str(getattr(city, name)) for name in names}}
+    scenes = SyntheticScenes(count, size_px=size_px, seed=seed)
+    if (gsd_m := layout_gsd_m(layout)) is not None:
+        scenes = dataclasses.replace(scenes, gsd_m=gsd_m)
+    return synthesize(out, scenes, layout=layout, label=label, quiet=quiet)
+
+
+def _plain(result: MapResult | MapFailure) -> dict[str, Any]:
+    return dataclasses.asdict(result)
