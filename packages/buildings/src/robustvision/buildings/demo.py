@@ -120,7 +120,7 @@ def _shown(row: Mapping[str, Any]) -> dict[str, float]:
 
 def _outlines(polygons: Path, image: Path) -> list[shapely.Polygon]:
     """The mapped buildings in the image's pixels."""
-    _, _, geometries, _ = read(polygons, columns=[])
+    _, _, geometries, _ = read(polygons, layer=0, columns=[])
     with rasterio.open(image) as raster:
         inverse = ~raster.transform
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import rasterio.crs
 from affine import Affine
 from pyproj import CRS, Geod, Transformer
@@ -57,11 +58,14 @@ def ground_sampling_distance(
     """
     to_degrees = Transformer.from_crs(as_crs(crs), WGS84, always_xy=True)
     column, row = width / 2, height / 2
-    points = [transform * place for place in ((column, row), (column + 1, row), (column, row + 1))]
-    xs, ys = zip(*points, strict=True)
+    columns, rows = np.array([column, column + 1, column]), np.array([row, row, row + 1])
+    xs = transform.a * columns + transform.b * rows + transform.c
+    ys = transform.d * columns + transform.e * rows + transform.f
     (lon, right, down), (lat, right_lat, down_lat) = to_degrees.transform(xs, ys)
     if not all(math.isfinite(value) for value in (lon, lat, right, down)):
-        raise InputError(f"the raster's centre {points[0]} lies outside its coordinate system: check crs and transform")
+        raise InputError(
+            f"the raster's centre ({xs[0]}, {ys[0]}) lies outside its coordinate system: check crs and transform"
+        )
     geod = Geod(ellps="WGS84")
     return geod.inv(lon, lat, right, right_lat)[2], geod.inv(lon, lat, down, down_lat)[2]
 

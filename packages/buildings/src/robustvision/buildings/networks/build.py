@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import warnings
 from collections.abc import Callable
@@ -37,6 +38,12 @@ DECODERS: dict[str, Callable[..., Any]] = {
 ``dpt`` takes timm's vision transformers alone, at one size; ``pan`` needs pictures of at least 128 pixels; both
 DeepLabs and ``pan`` need an encoder that can be dilated, which VGG cannot."""
 
+FIRST_STRIDE: dict[str, Callable[[int], int]] = {
+    "pspnet": lambda depth: 2**depth,
+    "fpn": lambda depth: 2 ** (depth - 3),
+}
+"""Decoders whose result is at a stride that depends on ``encoder_depth``, while their head keeps the default's."""
+
 NEED_EVERY_SCALE = ("unetplusplus", "unet3plus", "linknet")
 """Decoders that cannot take the empty feature which a transformer has at stride 2."""
 
@@ -59,7 +66,8 @@ def build_network(
         in_channels: Channels of the picture.
         weights: A file with the state dict of the same network, or of its encoder, saved by torch. None starts from
             random numbers.
-        options: What the decoder's class takes beside: ``encoder_depth``, ``decoder_channels`` ...
+        options: What the decoder's class takes beside: ``encoder_depth``, ``decoder_channels`` ... With a ``tu-``
+            encoder, also what timm takes.
 
     Returns:
         The network: normalised pictures [B, in_channels, H, W] to logits [B, classes, H, W]. H and W are multiples of
@@ -77,7 +85,9 @@ def build_network(
     """
     decoder = decoder_name(decoder)
     _check_encoder(decoder, encoder)
-    _check_options(options)
+    _check_options(decoder, encoder, options)
+    if decoder in FIRST_STRIDE and "encoder_depth" in options:
+        options["upsampling"] = FIRST_STRIDE[decoder](options["encoder_depth"])
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # smp's, for every timm- name
@@ -142,13 +152,17 @@ def _is_encoder(name: str) -> bool:
     return bool(timm.is_model(f"tf_{model}" if "mobilenetv3" in model else model))
 
 
-def _check_options(options: dict[str, Any]) -> None:
-    fixed = sorted({"encoder_name", "encoder_weights", "activation", "aux_params"} & set(options))
+def _check_options(decoder: str, encoder: str, options: dict[str, Any]) -> None:
+    fixed = sorted({"encoder_name", "encoder_weights", "activation", "aux_params", "upsampling"} & set(options))
     if fixed:
         raise InputError(
             f"options {fixed} are not offered: the encoder is named by encoder=, weights come from a local file "
-            "(weights=), and a network gives logits of one head"
+            "(weights=), and a network gives logits of one head in the size of the picture"
         )
+    known = set(inspect.signature(DECODERS[decoder]).parameters)
+    unknown = sorted(set(options) - known)
+    if unknown and not encoder.startswith("tu-"):  # smp drops them without a word; timm does not
+        raise InputError(f"decoder {decoder!r} has no option {unknown[0]!r}{nearest(unknown[0], known)}")
 
 
 def _fixed_size_px(encoder: Any) -> int | None:

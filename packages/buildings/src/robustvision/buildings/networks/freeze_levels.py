@@ -18,11 +18,11 @@ CENTRE = "decoder.center."
 def freeze_levels(network: nn.Module) -> tuple[tuple[str, ...], ...]:
     """Return the parts of a network, from the output side, for core's ``frozen_below`` and ``GradualUnfreezeHook``.
 
-    The levels are: decoder and head; the bottleneck, where there is one (a VGG U-Net's ``decoder.center``, a
-    ``CompactUNet``'s deepest level); the blocks of the encoder, deepest first. Block k holds what the encoder's k-th
-    feature needs and no finer feature does, which autograd tells for any family; what no feature needs (an unused head,
-    the stages beyond ``encoder_depth``) goes to the deepest block. Where the branches of a network run side by side
-    (HRNet) most of it is needed by the first feature after the stem.
+    The levels are: decoder and head; the bottleneck, where there is one (``decoder.center`` of a VGG U-Net and of
+    MAnet, a ``CompactUNet``'s deepest level); the blocks of the encoder, deepest first. Block k holds what the
+    encoder's k-th feature needs and no finer feature does, which autograd tells for any family; what no feature needs
+    (an unused head, the stages beyond ``encoder_depth``) goes to the deepest block. Where the branches of a network run
+    side by side (HRNet) most of it is needed by the first feature after the stem.
 
     Args:
         network: A network of ``build_network``, or a ``CompactUNet``.
