@@ -4,9 +4,9 @@ BIN      := .venv/bin
 UV       := $(BIN)/uv
 PACKAGES := $(wildcard packages/*)
 INPUTS   := pyproject.toml constraints.txt $(wildcard packages/*/pyproject.toml)
-SPEED    := margin_losses classification_losses snr_distance corruptions face_pipeline rppg
+SPEED    := margin_losses classification_losses snr_distance corruptions face_pipeline rppg buildings buildings_vectors
 CLAIMS   := face_label_flips label_noise_losses label_errors novel_classes long_tail sdm_rejection snr_retrieval rss_table \
-            grokking_phases rppg_domain_shift rppg_realism
+            grokking_phases rppg_domain_shift rppg_realism buildings_adaptation
 PYTEST   := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 export UV_COMPILE_BYTECODE := 1
 

@@ -1,7 +1,7 @@
 """What the recipes on rendered scenes share: a narrow U-Net, misaligned labels of many districts, few clean tiles.
 
-``train_dataloader`` holds the large noisy set, ``clean_dataset`` the small clean one, ``val_dataloader`` clean tiles of
-the same district as ``clean_dataset``; ``adaptation`` says how one becomes the other.
+``train_dataloader`` holds the large noisy set, ``clean_dataset`` the small clean one, ``val_dataloader`` clean tiles;
+``adaptation`` says how one becomes the other.
 """
 
 from torch.optim import Adam
@@ -23,18 +23,10 @@ train_dataloader = dict(
     dataset=dict(type=synthetic_dataset, count=480, label="noisy", split="train", size_px=96, augmentation=dict()),
 )
 clean_dataset = dict(
-    type=synthetic_dataset,
-    count=16,
-    label="roof",
-    split="train",
-    districts=(0,),
-    seed=1,
-    size_px=96,
-    augmentation=dict(),
+    type=synthetic_dataset, count=32, label="roof", split="train", seed=1, size_px=96, augmentation=dict()
 )
 val_dataloader = dict(
-    batch_size=8,
-    dataset=dict(type=synthetic_dataset, count=32, label="roof", split="validation", districts=(0,), size_px=96),
+    batch_size=8, dataset=dict(type=synthetic_dataset, count=32, label="roof", split="validation", size_px=96)
 )
 val_evaluator = dict(type=BuildingMetric)
 optim_wrapper = dict(optimizer=dict(type=Adam, lr=learning_rate))

@@ -16,7 +16,8 @@ from robustvision.core.errors import InputError, ModelError
 from robustvision.core.runtime.graph import Graph
 from robustvision.core.runtime.session import Model
 
-BATCH_SIZE = 4
+BATCH_SIZE = 1
+"""A processor gains nothing from more, its caches lose: the shipped model takes a tenth longer by 4. A GPU gains."""
 
 Float32 = npt.NDArray[np.float32]
 UInt8 = npt.NDArray[np.uint8]
