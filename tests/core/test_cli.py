@@ -115,7 +115,7 @@ def test_the_umbrella_and_the_domain_script_are_the_same_command():
 
 def test_an_unknown_domain_is_an_error_that_names_the_installed_ones(capsys):
     assert exit_code(cli.app, ["demo", "feet"]) == 2
-    assert "there are: face" in capsys.readouterr().err
+    assert "face, rppg" in capsys.readouterr().err
 
 
 def test_a_missing_typer_argument_is_a_usage_error():

@@ -285,7 +285,7 @@ def test_a_killed_run_is_taken_up_where_it_was(write_raster, picture, blurring, 
     assert np.abs(read(out)[0].astype(int) - read(tmp_path / "fresh.tif")[0]).max() <= 1
 
 
-@pytest.mark.parametrize("change", ["raster", "model", "tiles", "area", "scale", "no resume"])
+@pytest.mark.parametrize("change", ["raster", "model", "tiles", "area", "nodata", "no resume"])
 def test_whatever_changed_is_computed_anew(write_raster, picture, blurring, identity, write_area, tmp_path, change):
     path, out = write_raster(picture(1200, 150)), tmp_path / "out.tif"
     kill_after_three_strips(path, blurring, out)
@@ -299,8 +299,8 @@ def test_whatever_changed_is_computed_anew(write_raster, picture, blurring, iden
         options = {"stride_px": 50}
     elif change == "area":
         options = {"aoi": write_area(["POLYGON ((320010 5811900, 320060 5811900, 320060 5811500, 320010 5811900))"])}
-    elif change == "scale":
-        options = {"scale": (0, 200)}
+    elif change == "nodata":
+        options = {"nodata": 77}
     else:
         options = {"resume": False}
     assert predict(path, model, out, **options).resumed_strips == 0

@@ -221,6 +221,10 @@ def test_a_given_scale_is_taken(write_raster, scale):
     assert raster.scale == ((1000.0, 2000.0),) * 3
 
 
+def test_8_bits_stay_as_they_are_whatever_the_scale(write_raster, picture):
+    np.testing.assert_array_equal(read_all(write_raster(picture(9, 9)), scale=(1000, 2000))[0], picture(9, 9))
+
+
 def test_a_flat_raster_can_be_scaled(write_raster):
     image, valid, _ = read_all(write_raster(np.full((3, 9, 9), 700, np.int16)))
     assert valid.all()
