@@ -8,8 +8,8 @@
   ``monai.inferers.sliding_window_inference`` with the same tiles and batches; and its memory beyond the picture.
 - ``workers``: two processes of one thread beside one.
 
-The two of a pair take turns; ratios are of the medians: of the clock, and of the processor's time in this process, which a
-busy machine distorts less (and which does not see workers).
+The two of a pair take turns; ratios are of the medians: of the clock, and of the processor's time in this process,
+which a busy machine distorts less (and which does not see workers).
 
     python benchmarks/buildings.py [--only memory speed blending workers] [--repeats 3]
 

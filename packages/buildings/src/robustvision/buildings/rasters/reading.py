@@ -222,8 +222,8 @@ def open_raster(
         path: GeoTIFF, COG, VRT, PNG, JPEG, or what else GDAL opens.
         bands: Numbers of the bands that are red, green and blue, from 1, or of one that is grey; the file says it where
             None.
-        scale: The values that become 0 and 255: one pair, or one a band; found on the raster where None, if it does not
-            hold 8 bits.
+        scale: The values that become 0 and 255: one pair, or one a band; found on the raster where None. A raster of
+            8 bits stays as it is.
         nodata: The value of no data, where the file does not declare it, or declares a wrong one.
 
     Returns:
@@ -249,13 +249,14 @@ def _describe(
         raise InputError(f"{path} holds {', '.join(map(str, dtypes))}: real numbers of one type are needed; convert it")
     dtype = dtypes.pop()
     declared = tuple(dataset.nodatavals[band - 1] if nodata is None else nodata for band in chosen)
-    description = RasterDescription(path, chosen, check_scale(scale, len(chosen)), declared)
+    limits = check_scale(scale, len(chosen))
+    description = RasterDescription(path, chosen, None if dtype == np.uint8 else limits, declared)
     raster = Raster(dataset, description)
     notes += _notes_on_place(raster, dataset)
     if description.scale is None and dtype != np.uint8:
         description = replace(description, scale=find_scale(*raster.decimated()))
-        limits = ", ".join(f"{low:g} to {high:g}" for low, high in description.scale or ())
-        notes.append(f"{dtype} is scaled to 8 bits between percentiles 2 and 98 of the whole raster: {limits}")
+        found = ", ".join(f"{low:g} to {high:g}" for low, high in description.scale or ())
+        notes.append(f"{dtype} is scaled to 8 bits between percentiles 2 and 98 of the whole raster: {found}")
     elif dtype == np.uint8 and not raster._has_mask and None in declared and _has_flat_corner(raster):
         collar = find_collar(raster._to_rgb(raster.decimated()[0]))
         if collar is not None:
