@@ -187,6 +187,19 @@ def test_holes_are_kept_however_much_is_simplified(levels_tif):
         assert one.geometry.is_valid
 
 
+@pytest.mark.parametrize(("holes", "is_simplified"), [(31, True), (32, False)])
+def test_noise_of_more_than_a_thousand_holes_keeps_its_corners(levels_tif, holes, is_simplified):
+    """Simplification would take time with the square of the number of holes: hours for a map of noise."""
+    levels = np.full((2 * 32 + 10, 2 * holes + 11), 255, np.uint8)
+    levels[1:65:2, 1 : 2 * holes + 1 : 2] = 0
+    levels[-4:, 0] = 0
+    levels[-1, 1] = 0
+    (raw,) = vectorise(levels_tif(levels), **PLAIN)
+    (one,) = vectorise(levels_tif(levels))
+    assert len(one.geometry.interiors) == 32 * holes
+    assert (one.geometry.equals_exact(raw.geometry) is False) == is_simplified
+
+
 def test_an_empty_raster_has_no_buildings(levels_tif):
     assert list(vectorise(levels_tif(np.zeros((30, 20), np.uint8)))) == []
     assert list(vectorise(levels_tif(np.zeros((30, 20), np.uint8)), workers=2)) == []

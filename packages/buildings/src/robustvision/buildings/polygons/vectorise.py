@@ -33,6 +33,7 @@ UInt8 = npt.NDArray[np.uint8]
 Bool = npt.NDArray[np.bool_]
 
 _CHUNK = 256  # buildings that a worker takes at a time
+_MOST_HOLES = 1000  # with more it is noise, not a building; simplification takes time with the square of their number
 _STAIRCASE_PX = 1.5  # the corners of the staircase that a straight edge becomes lie within 1.42 px across it
 
 
@@ -61,7 +62,8 @@ def vectorise(
         opening_px: Removes what is at most twice as wide before buildings are told apart: a morphological opening with
             a square of ``2 opening_px + 1``. 0 for none.
         simplify_m: Tolerance of the Douglas-Peucker simplification, which keeps the topology; the side of a pixel where
-            None; 0 keeps every pixel corner. In px where the raster has no coordinate system.
+            None; 0 keeps every pixel corner. In px where the raster has no coordinate system. What has more than 1000
+            holes is no building but noise, and keeps its corners.
         regularise: Whether to square the edges of buildings whose raw outline allows it, see ``regularise``.
         strip_rows: Rows that are read at a time.
         workers: Processes that simplify and regularise; with 1 this one does.
@@ -158,11 +160,16 @@ def _finish(components: list[Component], outlining: _Outlining) -> list[Building
     """Outline components in the plane of measures, then on the map. Their numbers are given later."""
     frame, tolerance = outlining.frame, outlining.tolerance
     raw = shapely.orient_polygons(_polygons(components, frame))
-    outlines = sound(shapely.simplify(raw, tolerance)) if tolerance else raw
-    squares = [None] * len(raw)
+    is_building = shapely.get_num_interior_rings(raw) <= _MOST_HOLES
+    outlines = raw.copy()
+    if tolerance:
+        outlines[is_building] = sound(shapely.simplify(raw[is_building], tolerance))
+    is_squared = np.zeros(len(raw), bool)
     if outlining.is_squared:
-        squares = [squared(polygon, tolerance_m=max(tolerance, _STAIRCASE_PX * frame.pixel)) for polygon in raw]
-        outlines = np.array([square or outline for square, outline in zip(squares, outlines, strict=True)])
+        for index in np.flatnonzero(is_building):
+            square = squared(raw[index], tolerance_m=max(tolerance, _STAIRCASE_PX * frame.pixel))
+            if square is not None:
+                outlines[index], is_squared[index] = square, True
     on_map = shapely.orient_polygons(sound(shapely.transform(outlines, frame.to_map)))
     return [
         BuildingPolygon(
@@ -172,11 +179,11 @@ def _finish(components: list[Component], outlining: _Outlining) -> list[Building
             area=float(area),
             perimeter=float(perimeter),
             unit=frame.unit,
-            is_regularised=square is not None,
+            is_regularised=bool(is_regularised),
             first_pixel=component.first,
         )
-        for component, geometry, area, perimeter, square in zip(
-            components, on_map, shapely.area(outlines), shapely.length(outlines), squares, strict=True
+        for component, geometry, area, perimeter, is_regularised in zip(
+            components, on_map, shapely.area(outlines), shapely.length(outlines), is_squared, strict=True
         )
     ]
 
