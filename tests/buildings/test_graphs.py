@@ -77,11 +77,11 @@ def test_a_transformer_leaves_with_its_own_size():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("decoder", ["pspnet"])
+@pytest.mark.parametrize("decoder", ["unet", "pspnet"])
 def test_dynamo_leaves_the_size_free_too(decoder):
-    """PSPNet is the one that torch's exporters fix in its original form."""
+    """PSPNet is the one that both exporters fix in its original form."""
     torch.manual_seed(0)
-    network = settled(build_network(decoder, "tu-tf_mobilenetv3_small_075"))
+    network = settled(build_network(decoder, "resnet18"))
     session = open_session(to_onnx("main", segmentation_graph(network, 128, exporter="dynamo")))
     assert_same(session, network, 2, 128, 128)
     assert_same(session, network, 1, 96, 160)

@@ -20,7 +20,8 @@ from robustvision.core.errors import InputError
 from robustvision.core.export import CloseOutputs, GraphExport, ParityFigures
 
 EXPORTER: Literal["torchscript"] = "torchscript"
-"""dynamo writes half the nodes, in twenty times the time."""
+"""dynamo writes half the nodes in several times the time, and takes a quarter of an hour for timm's ``tf_`` encoders,
+whose padding follows the size of the picture."""
 HEIGHT, WIDTH = "y", "x"
 EXAMPLE_PX = 128
 """Side of the example at most: the graph is free in its size, a larger one only takes longer to trace."""

@@ -63,7 +63,7 @@ ENCODERS: dict[str, dict[str, Size]] = {
     },
     "SK-ResNet": {
         "timm-skresnet18": Size(11.44, 14.59),
-        "tu-skresnet18": Size(11.44, 14.59),
+        "tu-skresnet18": Size(11.45, 14.60),
         "timm-skresnet34": Size(21.76, 24.92),
     },
     "DPN": {"dpn68": Size(11.78, 16.95)},
