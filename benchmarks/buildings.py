@@ -245,7 +245,7 @@ def in_turns(ours: Callable[[], object], peer: Callable[[], object], repeats: in
 
 
 def pair(name: str, ours: Timing, peer: Timing, of: str) -> Row:
-    ours_s, peer_s, ours_cpu, peer_cpu = (statistics.median(seconds) for seconds in (*ours, *peer))
+    ours_s, ours_cpu, peer_s, peer_cpu = (statistics.median(seconds) for seconds in (*ours, *peer))
     figures = {"ours_s": ours_s, "peer_s": peer_s, "ratio": ours_s / peer_s, "processor_ratio": ours_cpu / peer_cpu}
     return {"what": name, "peer": of, **figures}
 
@@ -276,7 +276,7 @@ def main() -> None:
         print(f"\n{name}")
         for one in rows:
             figures = (f"{key} {value:.3f}" for key, value in one.items() if isinstance(value, float))
-            print(f"  {one['what']:55}{'   '.join(figures)}{'   beside ' + str(one['peer']) if 'peer' in one else ''}")
+            print(f"  {one['what']:68}{'   '.join(figures)}{'   beside ' + str(one['peer']) if 'peer' in one else ''}")
     OUT.parent.mkdir(exist_ok=True)
     OUT.write_text(json.dumps(results, indent=2) + "\n")
 
