@@ -4,8 +4,8 @@
   input. Target: flat in the number of rows; it grows with the number of columns alone.
 - ``speed``: ``predict_raster`` of 4,096 x 4,096 px, from file to file, beside onnxruntime on the same tiles in the same
   batches, which lie in memory, normalised. Target: at most 1.3.
-- ``blending``: cutting and blending alone, of a picture in memory and a network that returns its input, beside
-  ``monai.inferers.sliding_window_inference`` with the same tiles and batches; and its memory beyond the picture.
+- ``blending``: from a picture in memory to probabilities with a network that returns its input, beside
+  ``monai.inferers.sliding_window_inference`` with the same tiles and batches; and its largest memory beyond that.
 - ``workers``: two processes of one thread beside one.
 
 The two of a pair take turns; ratios are of the medians: of the clock, and of the processor's time in this process,
@@ -41,8 +41,7 @@ from affine import Affine
 from robustvision.buildings.contract import IMAGE, LOGITS, TASK, Preprocessing
 from robustvision.buildings.models import shipped_model
 from robustvision.buildings.rasters import TilePlan, open_raster, predict_raster
-from robustvision.buildings.rasters.blending import divide
-from robustvision.buildings.rasters.sweeping import ArrayWindows, Settings, settings_of, sweep
+from robustvision.buildings.rasters.sweeping import Settings, settings_of, sweep_picture
 from robustvision.core.runtime.cores import default_threads
 from robustvision.core.runtime.progress import track
 from robustvision.core.runtime.session import open_model
@@ -78,15 +77,21 @@ def section_memory(repeats: int) -> list[Row]:
 
 
 def section_speed(repeats: int) -> list[Row]:
+    rows = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         raster, model = write_city(folder / "city.tif", SIDE_PX, SIDE_PX), small_model(folder)
         settings = settings_of(open_model(model))
-        ours = partial(predict_raster, raster, model, folder / "out.tif", resume=False, quiet=True)
-        bare = bare_calls(raster, model, settings)
-        ours_s, bare_s = in_turns(ours, bare, repeats, "predicting, and the bare graph")
-        what = f"{model.stem}, {SIDE_PX} x {SIDE_PX} px, tiles of {settings.tile_px}, batches of {settings.batch_size}"
-        return [pair(what, ours_s, bare_s, "the bare graph")]
+        for threads in sorted({1, default_threads()}):
+            options: dict[str, Any] = {"threads": threads, "resume": False, "quiet": True}
+            ours, bare = (
+                partial(predict_raster, raster, model, folder / "out.tif", **options),
+                bare_calls(raster, model, settings, threads),
+            )
+            timings = in_turns(ours, bare, repeats, f"predicting, and the bare graph, {threads} threads")
+            what = f"{model.stem}, {SIDE_PX} x {SIDE_PX} px, tiles of {settings.tile_px} px, {threads} threads"
+            rows.append(pair(what, *timings, "the bare graph"))
+    return rows
 
 
 def section_blending(repeats: int) -> list[Row]:
@@ -157,11 +162,11 @@ def write_city(path: Path, height: int, width: int) -> Path:
     return path
 
 
-def bare_calls(raster: Path, model: Path, settings: Settings) -> Callable[[], None]:
+def bare_calls(raster: Path, model: Path, settings: Settings, threads: int) -> Callable[[], None]:
     """onnxruntime itself, on the normalised tiles of a raster, with the options of ``predict_raster``."""
     with open_raster(raster) as file:
         image, _ = file.read(0, 0, file.height, file.width)
-    plan = TilePlan(*image.shape[:2], settings.tile_px, settings.stride_px)
+    plan = TilePlan(image.shape[0], image.shape[1], settings.tile_px, settings.stride_px)
     batches = []
     for row in plan.rows:
         planes = settings.preprocessing.normalise(image[row : row + plan.tile_px])
@@ -169,7 +174,7 @@ def bare_calls(raster: Path, model: Path, settings: Settings) -> Callable[[], No
         size = settings.batch_size
         batches += [np.stack(tiles[first : first + size]) for first in range(0, len(tiles), size)]
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = default_threads()
+    options.intra_op_num_threads = threads
     session = onnxruntime.InferenceSession(str(model), options, ["CPUExecutionProvider"])
 
     def call() -> None:
@@ -180,24 +185,25 @@ def bare_calls(raster: Path, model: Path, settings: Settings) -> Callable[[], No
 
 
 def blend(picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-    """Cut and blend a picture with a network that returns its input."""
-    settings = Settings(Preprocessing(), 256, 192, 4, is_fixed=False)
-    plan = TilePlan(*picture.shape[:2], settings.tile_px, settings.stride_px)
+    """From a picture to probabilities, with a network that returns its input."""
     identity: Any = lambda tiles: [tiles[:, :1].copy()]  # noqa: E731
-    rows = sweep(ArrayWindows(picture), identity, settings, plan, plan.rows, None)
-    return np.concatenate([divide(sums) for sums, _, _ in rows])
+    return sweep_picture(picture, identity, Settings(Preprocessing(), 256, 192, 4, is_fixed=False))
 
 
 def monai_blend(picture: npt.NDArray[np.uint8]) -> Callable[[], object]:
-    """The same by MONAI; normalised before, since that is not its part."""
+    """The same by MONAI, which takes the whole picture normalised."""
     import torch
     from monai.inferers import sliding_window_inference
 
     torch.set_grad_enabled(False)
-    image = torch.from_numpy(Preprocessing().normalise(picture)).contiguous()[None]
     identity = lambda tiles: tiles[:, :1]  # noqa: E731
-    options = {"roi_size": (256, 256), "sw_batch_size": 4, "overlap": 0.25, "mode": "gaussian"}
-    return lambda: torch.sigmoid_(sliding_window_inference(image, predictor=identity, **options))
+    options: dict[str, Any] = {"roi_size": (256, 256), "sw_batch_size": 4, "overlap": 0.25, "mode": "gaussian"}
+
+    def call() -> object:
+        image = torch.from_numpy(Preprocessing().normalise(picture))[None]
+        return torch.sigmoid_(sliding_window_inference(image, predictor=identity, **options))
+
+    return call
 
 
 def child(task: str, *arguments: object) -> float:
@@ -246,8 +252,15 @@ def in_turns(ours: Callable[[], object], peer: Callable[[], object], repeats: in
 
 def pair(name: str, ours: Timing, peer: Timing, of: str) -> Row:
     ours_s, ours_cpu, peer_s, peer_cpu = (statistics.median(seconds) for seconds in (*ours, *peer))
-    figures = {"ours_s": ours_s, "peer_s": peer_s, "ratio": ours_s / peer_s, "processor_ratio": ours_cpu / peer_cpu}
-    return {"what": name, "peer": of, **figures}
+    return {
+        "what": name,
+        "peer": of,
+        "ours_s": ours_s,
+        "peer_s": peer_s,
+        "ratio": ours_s / peer_s,
+        "shortest_ratio": min(ours[0]) / min(peer[0]),
+        "processor_ratio": ours_cpu / peer_cpu,
+    }
 
 
 SECTIONS: dict[str, Callable[[int], list[Row]]] = {

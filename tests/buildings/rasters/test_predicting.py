@@ -119,6 +119,8 @@ def test_nodata_has_no_result_and_its_tiles_are_skipped(write_raster, picture, i
     whole = sum(1 for column in range(0, 400 - 64 + 48, 48) if min(column, 336) + 64 <= 210)
     assert result.skipped_tiles == 6 * whole > 0
     assert result.valid_share == pytest.approx(valid.mean())
+    with rasterio.open(tmp_path / "out.tif") as file:
+        assert file.mask_flag_enums == ([rasterio.enums.MaskFlags.per_dataset],)
 
 
 def test_a_raster_without_data_gives_an_empty_result(write_raster, identity, tmp_path):
@@ -141,7 +143,7 @@ def test_the_output_is_a_tiled_compressed_geotiff_with_overviews(write_raster, i
         assert file.tags(ns="IMAGE_STRUCTURE")["PREDICTOR"] == "2"
         assert file.overviews(1) == [2, 4]
         assert file.transform == rasterio.open(tmp_path / "city.tif").transform
-        assert rasterio.enums.MaskFlags.per_dataset in file.mask_flag_enums[0]
+        assert file.mask_flag_enums == ([rasterio.enums.MaskFlags.all_valid],)
         tags = file.tags()
         small = file.read(1, out_shape=(275, 175))
     assert (small[:149] == 7).all()

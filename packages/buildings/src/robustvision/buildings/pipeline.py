@@ -21,11 +21,9 @@ from robustvision.buildings.contract import TASK, Target
 from robustvision.buildings.footprints import FootprintOptions, Mover, footprint_mover
 from robustvision.buildings.models import shipped_model
 from robustvision.buildings.polygons import BuildingPolygon, vectorise, write_polygons
-from robustvision.buildings.rasters.blending import divide
 from robustvision.buildings.rasters.predicting import predict_raster
 from robustvision.buildings.rasters.reading import open_raster
-from robustvision.buildings.rasters.sweeping import BATCH_SIZE, ArrayWindows, settings_of, sweep
-from robustvision.buildings.rasters.tiling import TilePlan
+from robustvision.buildings.rasters.sweeping import BATCH_SIZE, settings_of, sweep_picture
 from robustvision.core.errors import InputError, RobustVisionError
 from robustvision.core.runtime.files import make_folder
 from robustvision.core.runtime.parallel import run_ordered
@@ -135,10 +133,7 @@ class BuildingMapper:
         """
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
             raise InputError(f"got {image.dtype} {image.shape}, but a picture is uint8 [H, W, 3], RGB")
-        settings, picture = self._settings, ArrayWindows(image)
-        plan = TilePlan(picture.height, picture.width, settings.tile_px, settings.stride_px)
-        rows = sweep(picture, self.model.main, settings, plan, plan.rows, None)
-        return np.concatenate([divide(sums) for sums, _, _ in rows])
+        return sweep_picture(image, self.model.main, self._settings)
 
     def predict(
         self,

@@ -184,6 +184,7 @@ def _write_result(job: Job, key: str, out: Path, raster: Raster, model: Model) -
         transform=raster.transform,
         crs=raster.crs,
         tags=tags | finished_tags(key, counts),
+        has_mask=counts[1] < raster.height * raster.width,
     )
     shutil.rmtree(job.folder, ignore_errors=True)
     return counts

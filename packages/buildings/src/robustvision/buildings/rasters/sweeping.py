@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from robustvision.buildings.contract import TASK, Preprocessing, read_preprocessing
-from robustvision.buildings.rasters.blending import Accumulator, Blend, blend_weights
+from robustvision.buildings.rasters.blending import Accumulator, Blend, blend_weights, divide
 from robustvision.buildings.rasters.tiling import TilePlan
 from robustvision.core.errors import InputError, ModelError
 from robustvision.core.runtime.graph import Graph
@@ -118,6 +118,26 @@ def settings_of(
     return Settings(own, tile, stride, fixed or batch_size, fixed is not None, blend)
 
 
+def sweep_picture(image: UInt8, graph: Graph, settings: Settings) -> Float32:
+    """Run a network on a picture in memory.
+
+    Args:
+        image: uint8 [H, W, 3], RGB, of any size.
+        graph: The network.
+        settings: How to run it.
+
+    Returns:
+        float32 [H, W], probabilities.
+    """
+    picture = ArrayWindows(image)
+    plan = TilePlan(picture.height, picture.width, settings.tile_px, settings.stride_px)
+    result, row = np.empty(image.shape[:2], np.float32), 0
+    for sums, _, _ in sweep(picture, graph, settings, plan, plan.rows, None):
+        result[row : row + sums.shape[1]] = divide(sums)
+        row += sums.shape[1]
+    return result
+
+
 def sweep(
     windows: Windows, graph: Graph, settings: Settings, plan: TilePlan, tile_rows: Sequence[int], inside: Inside | None
 ) -> Iterator[tuple[Float32, Bool, int]]:
@@ -140,32 +160,33 @@ def sweep(
     tiles = np.empty((settings.batch_size, 3, plan.tile_px, plan.tile_px), np.float32)
     ends = (*tile_rows[1:], min(tile_rows[-1] + plan.tile_px, plan.height))
     for row, end in zip(tile_rows, ends, strict=True):
-        first, image, valid = _read_tile_row(windows, plan, row, inside)
+        first, planes, valid = _read_tile_row(windows, settings.preprocessing, plan, row, inside)
         columns = [column for column in plan.columns if valid[:, column : column + plan.tile_px].any()]
-        if columns:
-            planes = settings.preprocessing.normalise(image)
-            for start in range(0, len(columns), settings.batch_size):
-                batch = columns[start : start + settings.batch_size]
-                for place, column in zip(tiles, batch, strict=False):
-                    place[:] = planes[:, :, column - first : column - first + plan.tile_px]
-                for column, probability in zip(batch, _run(graph, tiles, len(batch), settings), strict=True):
-                    accumulator.add(column, probability)
+        for start in range(0, len(columns), settings.batch_size):
+            batch = columns[start : start + settings.batch_size]
+            for place, column in zip(tiles, batch, strict=False):
+                place[:] = planes[:, :, column - first : column - first + plan.tile_px]
+            for column, probability in zip(batch, _run(graph, tiles, len(batch), settings), strict=True):
+                accumulator.add(column, probability)
         yield accumulator.advance(end - row), valid[: end - row], len(columns)
 
 
-def _read_tile_row(windows: Windows, plan: TilePlan, row: int, inside: Inside | None) -> tuple[int, UInt8, Bool]:
-    """Read what the tiles of a row need: the image's first column, the image, and where results are wanted."""
+def _read_tile_row(
+    windows: Windows, preprocessing: Preprocessing, plan: TilePlan, row: int, inside: Inside | None
+) -> tuple[int, Float32, Bool]:
+    """Read what the tiles of a row need: its first column, the normalised picture, and where results are wanted."""
     tile = plan.tile_px
     rows = min(tile, plan.height - row)
     wanted = np.ones((rows, plan.width), bool) if inside is None else inside(row, rows)
     columns = [column for column in plan.columns if wanted[:, column : column + tile].any()]
     if not columns:
-        return 0, np.empty((0, 0, 3), np.uint8), wanted
+        return 0, np.empty((3, 0, 0), np.float32), wanted
     first, end = columns[0], min(columns[-1] + tile, plan.width)
     image, valid = windows.read(row, first, rows, end - first)
     wanted[:, first:end] &= valid
-    missing = ((0, tile - rows), (0, max(0, tile - (end - first))), (0, 0))
-    return first, np.pad(image, missing, mode="reflect") if rows < tile or end - first < tile else image, wanted
+    if rows < tile or end - first < tile:
+        image = np.pad(image, ((0, tile - rows), (0, max(0, tile - (end - first))), (0, 0)), mode="reflect")
+    return first, preprocessing.normalise(image), wanted
 
 
 def _run(graph: Graph, tiles: Float32, count: int, settings: Settings) -> Float32:

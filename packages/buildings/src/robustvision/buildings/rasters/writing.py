@@ -32,6 +32,8 @@ PROFILE = {
     "BIGTIFF": "IF_SAFER",
 }
 
+OVERVIEWS = {"PREDICTOR_OVERVIEW": 2, "ZLEVEL_OVERVIEW": 1}
+
 UInt8 = npt.NDArray[np.uint8]
 Bool = npt.NDArray[np.bool_]
 
@@ -45,10 +47,11 @@ def write_probabilities(
     transform: Affine,
     crs: Any,
     tags: Mapping[str, str],
+    has_mask: bool = True,
 ) -> None:
     """Write a GeoTIFF of probabilities, whole or not at all.
 
-    It has one band, uint8: 255 is a probability of 1. Where there are none, the mask is 0.
+    It has one band, uint8: 255 is a probability of 1. Where there are no results, the mask is 0.
 
     Args:
         path: The file.
@@ -58,12 +61,13 @@ def write_probabilities(
         transform: From (column, row) to map units.
         crs: rasterio's coordinate reference system; None where it is not known.
         tags: What the file says about itself.
+        has_mask: Whether to write the mask; without one all pixels count as results.
 
     Raises:
         InputError: The file cannot be written.
     """
     place = {"height": height, "width": width, "crs": crs} | ({} if transform.is_identity else {"transform": transform})
-    settings = rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True, GDAL_TIFF_OVR_BLOCKSIZE=BLOCK_PX, PREDICTOR_OVERVIEW=2)
+    settings = rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True, GDAL_TIFF_OVR_BLOCKSIZE=BLOCK_PX, **OVERVIEWS)
     try:
         with write_atomically(path) as file, settings, warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
@@ -73,7 +77,8 @@ def write_probabilities(
                 for row, values, valid in _in_blocks(rows):
                     window = Window(0, row, width, len(values))
                     raster.write(values, 1, window=window)
-                    raster.write_mask(valid, window=window)
+                    if has_mask:
+                        raster.write_mask(valid, window=window)
             with rasterio.open(file, "r+") as raster:
                 raster.build_overviews(overview_factors(height, width), Resampling.average)
     except RasterioError as error:
