@@ -166,14 +166,13 @@ def measure(network: torch.nn.Module, seed: int, params: dict[str, Any]) -> dict
     found = probabilities(network, test, params["device"]) >= THRESHOLD
     counts = {name: PixelCounts() for name in CLASSES}
     for tile, mask in zip(test, found, strict=True):
-        counts[str(tile.conditions["height_class"])] += count_pixels(mask, tile.label > 0)
+        counts[str(tile.conditions["height_class"])] += count_pixels(mask, tile.label)
     whole = sum(counts.values(), PixelCounts())
     result = {"f1": whole.f1, "iou": whole.iou, "precision": whole.precision, "recall": whole.recall}
     result |= {f"f1 {name}": counts[name].f1 for name in CLASSES}
-    strata = [_displacements(one) for one in _buildings(seed, params["cache_dir"])]
+    kept = _buildings(seed, params["cache_dir"])
     bins = add_counts(
-        counts_by_building(mask, one["instances"], names)
-        for mask, one, names in zip(found, _buildings(seed, params["cache_dir"]), strata, strict=True)
+        counts_by_building(mask, one["instances"], _displacements(one)) for mask, one in zip(found, kept, strict=True)
     )
     return result | {f"f1 {name}": each.f1 for name, each in bins.items()}
 

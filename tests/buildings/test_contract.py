@@ -1,5 +1,7 @@
 """What a model file says about preprocessing, and that it is what happens."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -36,3 +38,8 @@ def test_a_missing_entry_is_refused(name):
     del entry[name]
     with pytest.raises(ModelError, match="export it again"):
         read_preprocessing(entry, "m.onnx")
+
+
+def test_a_scale_is_read_back():
+    settings = Preprocessing(scale=((0.0, 2047.0), (10.0, 1500.0), (0.0, 900.0)))
+    assert read_preprocessing(json.loads(json.dumps(settings.entry())), "m.onnx") == settings

@@ -16,6 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 from pyproj import Geod, Transformer
 
 from robustvision.buildings.contract import IMAGE, LOGITS, TASK, Preprocessing
+from robustvision.buildings.data import read_layer as read_layer_of_labels
 from robustvision.buildings.footprints import FootprintOptions
 from robustvision.buildings.pipeline import BuildingMapper, MapFailure
 from robustvision.buildings.polygons import View
@@ -292,3 +293,12 @@ print([name for name in ("torch", "mmengine", "matplotlib", "albumentations", "o
 """
     command = [sys.executable, "-c", code, str(roof_model), str(write_city()), str(tmp_path / "o.gpkg")]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() == "[]"
+
+
+def test_a_map_that_was_written_serves_as_area_of_interest_and_as_labels(roof_model, write_city, tmp_path):
+    """A GeoPackage of ours holds a table of styles beside the buildings; readers of layers must not stumble over it."""
+    city = write_city()
+    first = BuildingMapper(roof_model).predict(city, out=tmp_path / "first.gpkg", quiet=True)
+    assert len(read_layer_of_labels(first.path).polygons) == first.buildings == len(ROOFS_PX)
+    again = BuildingMapper(roof_model).predict(city, out=tmp_path / "again.gpkg", aoi=first.path, quiet=True)
+    assert again.buildings == len(ROOFS_PX)

@@ -4,15 +4,17 @@ import json
 
 import numpy as np
 import pytest
+from mmengine.registry import MODELS
 from typer.testing import CliRunner
 
 from robustvision.buildings.cli import app
-from robustvision.buildings.data import synthetic_dataset
+from robustvision.buildings.data import Tile, synthetic_dataset
 from robustvision.buildings.evaluate import evaluate_data, outlines, polygon_scores
 from robustvision.buildings.evaluation import evaluate_tiles
-from robustvision.buildings.export import export_run
+from robustvision.buildings.export import export_run, settings_of
 from robustvision.buildings.models import shipped_model
 from robustvision.buildings.pipeline import BuildingMapper
+from robustvision.buildings.synthetic import write_city
 from robustvision.buildings.training import load_building_recipe, train_buildings
 from robustvision.core.errors import InputError
 from robustvision.core.runtime.session import open_model
@@ -133,3 +135,28 @@ def test_the_command_line_maps_many_rasters_and_tells_which_failed(tmp_path):
     assert done.exit_code == 1
     assert told["failed"] == [rasters[2]]
     assert sorted(file.name for file in (tmp_path / "maps").glob("*.gpkg")) == ["a.gpkg", "b.gpkg"]
+
+
+def test_the_scale_of_the_tiles_leaves_with_the_model():
+    config = load_building_recipe("tiny")
+    model = MODELS.build(config.model)
+    tile = Tile("t", np.zeros((8, 8, 3), np.uint8), np.zeros((8, 8), np.uint8), gsd_m=0.5, scale=((0.0, 900.0),) * 3)
+    settings = settings_of(model, config, [tile])
+    assert (settings.scale, settings.gsd_m, settings.multiple) == (tile.scale, (0.5, 0.5), 8)
+
+
+def test_one_height_for_all_or_a_file_of_heights(tmp_path):
+    made = write_city(tmp_path / "city", size_px=160, seed=3)
+    run, view = CliRunner(), ["--target", "footprint", "--off-nadir", "15", "--azimuth", "40"]
+    out, known = tmp_path / "map.geojson", ["--heights", str(made.footprints)]
+    for heights in (["--default-height", "8"], [*known, "--default-height", "8"]):
+        done = run.invoke(app, ["predict", str(made.image), "--out", str(out), *view, *heights, "--json"])
+        assert json.loads(done.stdout)["target"] == "footprint", done.output
+    args = ["predict", str(made.image), "--out", str(out), "--target", "footprint", *known]
+    done = run.invoke(app, args)
+    assert "give --off-nadir and --azimuth" in str(done.exception)
+
+
+def test_a_kind_without_its_folder_is_not_taken_for_rendered_scenes(tmp_path):
+    with pytest.raises(InputError, match="--data with --kind"):
+        evaluate_data(None, kind="whu", work_dir=tmp_path)

@@ -185,6 +185,13 @@ def test_16_bits_take_the_scale_of_the_call(write_raster, identity, tmp_path):
     np.testing.assert_array_equal(read(tmp_path / "out.tif")[0], values[0] - 1000)
 
 
+def test_16_bits_take_the_scale_that_the_model_was_trained_with(write_raster, write_identity, tmp_path):
+    values = np.random.default_rng(0).integers(1000, 1256, (3, 100, 120)).astype(np.uint16)
+    model = write_identity(tmp_path / "scaled.onnx", scale=((1000.0, 1255.0),) * 3)
+    predict(write_raster(values), model, tmp_path / "out.tif")
+    np.testing.assert_array_equal(read(tmp_path / "out.tif")[0], values[0] - 1000)
+
+
 def test_an_unusual_pixel_size_is_told(write_raster, picture, write_identity, tmp_path):
     model = write_identity(tmp_path / "fine.onnx", gsd_m=(0.1, 0.3))
     result = predict(write_raster(picture(80, 80)), model, tmp_path / "out.tif")

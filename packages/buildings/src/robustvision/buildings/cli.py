@@ -146,8 +146,11 @@ def predict(
         typer.Option("--target", help="What is wanted; what the model shows where not given."),
     ] = None,
     heights: Annotated[
-        str | None,
-        typer.Option("--heights", help="For footprints: a map or a table of heights."),
+        Path | None,
+        typer.Option("--heights", help="For footprints: a map with height_m, or a CSV with number and height_m."),
+    ] = None,
+    default_height_m: Annotated[
+        float | None, typer.Option("--default-height", help="For footprints: metres, where --heights says nothing.")
     ] = None,
     off_nadir: Annotated[
         float | None, typer.Option("--off-nadir", help="For footprints: angle between view and vertical, degrees.")
@@ -172,7 +175,9 @@ def predict(
         tuple[float, float] | None,
         typer.Option("--scale", help="For 16 bits and floats: values that become 0 and 255."),
     ] = None,
-    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Tiles of one call.")] = 4,
+    batch_size: Annotated[
+        int, typer.Option("--batch-size", min=1, help="Tiles of one call; a GPU gains from more, a CPU does not.")
+    ] = 1,
     workers: Annotated[int, typer.Option("--workers", min=1, help="Processes.")] = 1,
     resume: Annotated[bool, typer.Option(help="Go on with what an interrupted call has finished.")] = True,
     as_json: Json = False,
@@ -185,7 +190,10 @@ def predict(
         rasters,
         model=model,
         out=out,
-        view=(heights, off_nadir, azimuth),
+        heights=heights,
+        default_height_m=default_height_m,
+        off_nadir_deg=off_nadir,
+        azimuth_deg=azimuth,
         batch_size=batch_size,
         target=target,
         probability=probability,

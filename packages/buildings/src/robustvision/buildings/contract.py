@@ -39,6 +39,7 @@ class Preprocessing:
         target: What a positive pixel shows: the visible ``roof``, the ``footprint`` on the ground, or their ``shape``:
             roof, facade and footprint together.
         gsd_m: Smallest and largest ground sampling distance of the training images, in metres; None if not known.
+        scale: The values of each band that become 0 and 255, where the images do not hold 8 bits; None where they do.
     """
 
     tile_px: int = 256
@@ -48,6 +49,7 @@ class Preprocessing:
     std: tuple[float, float, float] = IMAGENET_STD
     target: Target = "roof"
     gsd_m: tuple[float, float] | None = None
+    scale: tuple[tuple[float, float], ...] | None = None
 
     def __post_init__(self) -> None:
         if self.multiple < 1 or self.tile_px < 1 or self.tile_px % self.multiple:
@@ -93,7 +95,7 @@ def read_preprocessing(entry: dict[str, Any], origin: str) -> Preprocessing:
         ModelError: A value is missing or cannot be used.
     """
     try:
-        gsd_m = entry["gsd_m"]
+        gsd_m, scale = entry["gsd_m"], entry["scale"]
         values = Preprocessing(
             tile_px=int(entry["tile_px"]),
             stride_px=int(entry["stride_px"]),
@@ -102,6 +104,7 @@ def read_preprocessing(entry: dict[str, Any], origin: str) -> Preprocessing:
             std=_three(entry["std"]),
             target=entry["target"],
             gsd_m=None if gsd_m is None else (float(gsd_m[0]), float(gsd_m[1])),
+            scale=None if scale is None else tuple((float(low), float(high)) for low, high in scale),
         )
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise ModelError(f"{origin}: its manifest's preprocessing cannot be used ({error}): export it again") from error

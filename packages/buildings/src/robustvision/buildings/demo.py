@@ -29,8 +29,9 @@ from robustvision.core.runtime.images import write_image
 from robustvision.core.runtime.session import open_model
 from robustvision.core.training import load_weights
 from robustvision.core.training.adaptation import AdaptationOptions, adapt
+from robustvision.core.training.adaptation_options import Method
 
-RIVALS = ("kd", "dml")
+RIVALS: tuple[Method, ...] = ("kd", "dml")
 TEST_TILES = 120
 CITY_PX, SHOWN_PX = 768, 384
 MAP_CITY = """
@@ -57,7 +58,7 @@ def run(out: Path, *, seed: int = 0, quiet: bool = False) -> DemoResult:
     train_buildings("tiny", method="sda", work_dir=work_dir, seed=seed, quiet=quiet)
     exported = export_run(work_dir, model, quiet=quiet)
     weights = {"noisy labels only": work_dir / "noisy_network.pth"}
-    weights |= {method: _rival(method, out, weights["noisy labels only"], seed, quiet) for method in RIVALS}
+    weights |= _rivals(out, weights["noisy labels only"], seed, quiet)
     test = synthetic_dataset(TEST_TILES, label="roof", split="test", seed=seed, size_px=96, quiet=quiet).tiles
     predictors = {"SDA, trained here": model_predictor(open_model(model))}
     predictors |= {name: _network_predictor(path) for name, path in weights.items()}
@@ -82,24 +83,25 @@ def run(out: Path, *, seed: int = 0, quiet: bool = False) -> DemoResult:
     )
 
 
-def _rival(method: str, out: Path, pretrained: Path, seed: int, quiet: bool) -> Path:
-    """Train a rival on the same scenes, for as many steps on clean labels, and return its weights."""
+def _rivals(out: Path, pretrained: Path, seed: int, quiet: bool) -> dict[str, Path]:
+    """Train the rivals on the same scenes, for as many steps on clean labels, and return their weights."""
     config = load_building_recipe("tiny")
-    noisy, clean = (
-        DATASETS.build({**one, "quiet": True}) for one in (config.train_dataloader.dataset, config.clean_dataset)
-    )
-    result = adapt(
-        method,  # type: ignore[arg-type]  # one of RIVALS
-        config,
-        noisy=noisy,
-        clean=clean,
-        work_dir=fresh_run(out / method),
-        seed=seed,
-        options=AdaptationOptions(**config.adaptation),
-        pretrained=pretrained if method == "kd" else None,
-        quiet=quiet,
-    )
-    return result.weights
+    entries = (config.train_dataloader.dataset, config.clean_dataset)
+    noisy, clean = (DATASETS.build({**entry, "quiet": quiet}) for entry in entries)
+    return {
+        method: adapt(
+            method,
+            config,
+            noisy=noisy,
+            clean=clean,
+            work_dir=fresh_run(out / method),
+            seed=seed,
+            options=AdaptationOptions(**config.adaptation),
+            pretrained=pretrained if method == "kd" else None,
+            quiet=quiet,
+        ).weights
+        for method in RIVALS
+    }
 
 
 def _network_predictor(weights: Path) -> Predictor:

@@ -15,8 +15,9 @@ from shapely.geometry import shape
 from robustvision.buildings.contract import TARGETS, TASK, Target
 from robustvision.buildings.data import choose_sources, load_tiles, synthetic_dataset
 from robustvision.buildings.data.tile import Tile
-from robustvision.buildings.evaluation import THRESHOLD, evaluate_tiles, model_predictor
+from robustvision.buildings.evaluation import evaluate_tiles, model_predictor
 from robustvision.buildings.metrics import (
+    THRESHOLD,
     coco_scores,
     complexity_iou,
     max_tangent_angle_errors_deg,
@@ -29,6 +30,7 @@ from robustvision.buildings.pictures import FOUND, label_overlay
 from robustvision.core.errors import InputError
 from robustvision.core.report import Report
 from robustvision.core.runtime.files import make_folder, write_json
+from robustvision.core.runtime.progress import track
 from robustvision.core.runtime.session import open_model
 
 TEST_TILES = 160
@@ -73,11 +75,12 @@ def evaluate_data(
     opened = open_model(shipped_model() if model is None else model, task=TASK)
     name, predict = opened.manifest.name, model_predictor(opened)
     tiles, origin = _tiles(data, kind, images, labels, target, seed, quiet)
-    evaluation = evaluate_tiles({name: predict}, tiles, hashes={name: opened.sha256}, quiet=quiet)
+    found = [predict(tile) for tile in track(tiles, "predicting", quiet=quiet)]
+    given = {tile.name: probability for tile, probability in zip(tiles, found, strict=True)}
+    evaluation = evaluate_tiles({name: lambda tile: given[tile.name]}, tiles, hashes={name: opened.sha256}, quiet=True)
     tables = {"pixels": evaluation.rows()}
     if all("height_class" in tile.conditions for tile in tiles):
         tables["pixels by height class"] = evaluation.rows("height_class")
-    found = [predict(tile) for tile in tiles]
     tables["buildings and polygons"] = [{"predictor": name} | polygon_scores(found, tiles)]
     make_folder(work_dir)
     report = Report("Buildings found", f"{name} on {origin}, {len(tiles)} tiles")
@@ -153,7 +156,7 @@ def _tiles(
     seed: int,
     quiet: bool,
 ) -> tuple[list[Tile], str]:
-    if data is None and images is None:
+    if not any((data, kind, images, labels)):
         rendered = synthetic_dataset(TEST_TILES, label=target, split="test", seed=seed, quiet=quiet)
         return list(rendered.tiles), "rendered scenes"
     parts = choose_sources(data, kind, images, labels, target=target)

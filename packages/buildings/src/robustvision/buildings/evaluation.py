@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import Any
 
 import numpy.typing as npt
@@ -17,11 +16,11 @@ from robustvision.buildings.data.tile import Tile
 from robustvision.buildings.metrics import PixelCounts, block_bootstrap, count_pixels, image_mean_scores
 from robustvision.buildings.pipeline import BuildingMapper
 from robustvision.core.errors import InputError
+from robustvision.core.evaluation import places_by_condition, predictor_stamps
 from robustvision.core.runtime.progress import track
 from robustvision.core.runtime.session import Model
 
 Predictor = Callable[[Tile], npt.NDArray[Any]]
-THRESHOLD = 0.5
 
 
 def model_predictor(model: Model) -> Predictor:
@@ -60,12 +59,7 @@ class BuildingEvaluation:
         Raises:
             InputError: A tile does not say the condition.
         """
-        groups: dict[str, list[int]] = {}
-        for place, tile in enumerate(self.tiles):
-            if by and by not in tile.conditions:
-                known = ", ".join(tile.conditions) or "nothing"
-                raise InputError(f"{tile.name} does not say its {by}; it says {known}")
-            groups.setdefault(str(tile.conditions[by]) if by else "all", []).append(place)
+        groups = places_by_condition(self.tiles, by)
         rows = []
         for name, counts in self.counts.items():
             for group, places in groups.items():
@@ -102,10 +96,8 @@ def evaluate_tiles(
     counts: dict[str, list[PixelCounts]] = {name: [] for name in predictors}
     for tile in track(tiles, "evaluating", quiet=quiet):
         for name, predict in predictors.items():
-            counts[name].append(count_pixels(predict(tile) >= THRESHOLD, tile.label > 0, tile.valid))
-    stamp = {"version": version("robustvision-buildings")}
-    known = hashes or {}
-    stamps = {name: stamp | ({"sha256": known[name]} if name in known else {}) for name in predictors}
+            counts[name].append(count_pixels(predict(tile), tile.label, tile.valid))
+    stamps = predictor_stamps("robustvision-buildings", predictors, hashes)
     return BuildingEvaluation(tuple(tiles), {name: tuple(each) for name, each in counts.items()}, stamps)
 
 

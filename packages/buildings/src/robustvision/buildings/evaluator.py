@@ -7,9 +7,7 @@ from typing import Any
 
 from mmengine.evaluator import BaseMetric
 
-from robustvision.buildings.metrics import PixelCounts
-
-THRESHOLD = 0.5
+from robustvision.buildings.metrics import THRESHOLD, PixelCounts
 
 
 class BuildingMetric(BaseMetric):

@@ -14,7 +14,7 @@ from torch import nn
 from robustvision.buildings.contract import IMAGE, TASK, Preprocessing
 from robustvision.buildings.data import BuildingDataset, Tile
 from robustvision.buildings.evaluation import evaluate_tiles, model_predictor
-from robustvision.buildings.graphs import segmentation_graph
+from robustvision.buildings.graphs import multiple_of, segmentation_graph
 from robustvision.buildings.model import BuildingModel
 from robustvision.buildings.training import RECIPE
 from robustvision.core.errors import InputError
@@ -118,10 +118,11 @@ def settings_of(model: BuildingModel, config: Config, tiles: Sequence[Tile]) -> 
     Args:
         model: The trained model.
         config: Its recipe: ``tile_px`` is the side that rasters are cut into, ``target`` what the labels show.
-        tiles: Tiles that it was validated on, for the range of the ground sampling distance.
+        tiles: Tiles that it was validated on, for the scale of their values and the range of the
+            ground sampling distance.
     """
     known = [tile.gsd_m for tile in tiles if tile.gsd_m is not None]
-    multiple: int = model.network.multiple  # type: ignore[assignment]  # a network's own number
+    multiple = multiple_of(model.network)
     return Preprocessing(
         tile_px=config.tile_px,
         stride_px=round(STRIDE * config.tile_px / multiple) * multiple,
@@ -130,6 +131,7 @@ def settings_of(model: BuildingModel, config: Config, tiles: Sequence[Tile]) -> 
         std=model.std,
         target=config.target,
         gsd_m=(min(known), max(known)) if known else None,
+        scale=next((tile.scale for tile in tiles if tile.scale is not None), None),
     )
 
 

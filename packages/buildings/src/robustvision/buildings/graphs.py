@@ -44,7 +44,7 @@ def segmentation_graph(
         InputError: The tile is no multiple of the network's, or not its fixed size.
         ExportError: The network is in training mode, or not on the CPU.
     """
-    multiple = int(network.multiple)  # type: ignore[arg-type]  # an attribute of every network of ours
+    multiple = multiple_of(network)
     if tile_px < 1 or tile_px % multiple:
         raise InputError(f"tile_px is {tile_px}: {type(network).__name__} takes multiples of {multiple}")
     fixed = getattr(network, "fixed_size_px", None)
@@ -85,6 +85,15 @@ def same_map(expected: Sequence[npt.NDArray[Any]], actual: Sequence[npt.NDArray[
     certain = logits >= max(1e-3, 1e-4 * float(logits.max(initial=0.0)))
     flipped = int((certain & ((expected[0] > 0) != (actual[0] > 0))).sum())
     return replace(figures, failure=f"{flipped} pixels change sides at 0.5") if flipped else figures
+
+
+def multiple_of(network: nn.Module) -> int:
+    """Return what height and width of a network's pictures are multiples of.
+
+    Args:
+        network: A network of ``build_network`` or a ``CompactUNet``.
+    """
+    return int(network.multiple)  # type: ignore[arg-type]  # an attribute of every network of ours
 
 
 def _picture(side: int) -> Tensor:

@@ -10,6 +10,7 @@ from typing import Any
 from robustvision.buildings.footprints import FootprintOptions
 from robustvision.buildings.pipeline import BuildingMapper, MapFailure, MapResult
 from robustvision.buildings.polygons import View
+from robustvision.buildings.rasters.sweeping import BATCH_SIZE
 from robustvision.buildings.synthetic import SyntheticScenes, synthesize, write_city
 from robustvision.buildings.synthetic.tree import layout_gsd_m
 from robustvision.core.errors import InputError
@@ -22,8 +23,11 @@ def predict_rasters(
     *,
     model: Path | None,
     out: Path,
-    view: tuple[str | None, float | None, float | None] = (None, None, None),
-    batch_size: int = 4,
+    heights: Path | None = None,
+    default_height_m: float | None = None,
+    off_nadir_deg: float | None = None,
+    azimuth_deg: float | None = None,
+    batch_size: int = BATCH_SIZE,
     workers: int = 1,
     quiet: bool = False,
     **options: Any,
@@ -34,7 +38,10 @@ def predict_rasters(
         rasters: The rasters.
         model: An exported model; the shipped one where None.
         out: A file for one raster; for many a folder, whose files are GeoPackages.
-        view: For footprints: a map or a table of heights, off-nadir angle and azimuth in degrees.
+        heights: For footprints: a map or a table of heights.
+        default_height_m: For footprints: height of those that it does not hold.
+        off_nadir_deg: For footprints: angle between the view and the vertical.
+        azimuth_deg: For footprints: direction in which tops lean, clockwise from north.
         batch_size: Tiles of one call.
         workers: Processes.
         quiet: No progress.
@@ -46,12 +53,12 @@ def predict_rasters(
     Raises:
         InputError: A raster or an option cannot be used.
     """
-    heights, off_nadir_deg, azimuth_deg = view
     given = {name: value for name, value in options.items() if value is not None}
-    if any(value is not None for value in view):
+    if any(value is not None for value in (heights, default_height_m, off_nadir_deg, azimuth_deg)):
         if off_nadir_deg is None or azimuth_deg is None:
             raise InputError("footprints need the view: give --off-nadir and --azimuth, beside --heights")
-        given["footprints"] = FootprintOptions(View(off_nadir_deg, azimuth_deg), heights)
+        seen_from = View(off_nadir_deg, azimuth_deg)
+        given["footprints"] = FootprintOptions(seen_from, heights, default_height_m=default_height_m)
     mapper = BuildingMapper(model, batch_size=batch_size)
     if len(rasters) == 1:
         if out.suffix.lower() not in SUFFIXES:

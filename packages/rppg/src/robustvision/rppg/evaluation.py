@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from robustvision.core.errors import InputError
+from robustvision.core.evaluation import places_by_condition, predictor_stamps
 from robustvision.core.runtime.progress import track
 from robustvision.core.runtime.session import Model
 from robustvision.rppg.classical import METHODS, fill_gaps
@@ -99,12 +99,7 @@ class PulseEvaluation:
         Raises:
             InputError: A clip does not say the condition.
         """
-        groups: dict[str, list[int]] = {}
-        for place, clip in enumerate(self.clips):
-            if by and by not in clip.conditions:
-                known = ", ".join(clip.conditions) or "nothing"
-                raise InputError(f"{clip.name} does not say its {by}; it says {known}")
-            groups.setdefault(str(clip.conditions[by]) if by else "all", []).append(place)
+        groups = places_by_condition(self.clips, by)
         rows = []
         for name, readings in self.readings.items():
             for group, places in groups.items():
@@ -169,11 +164,7 @@ def evaluate_clips(
         )
         for name, each in waves.items()
     }
-    known = hashes or {}
-    stamps = {
-        name: {"version": version("robustvision-rppg")} | ({"sha256": known[name]} if name in known else {})
-        for name in predictors
-    }
+    stamps = predictor_stamps("robustvision-rppg", predictors, hashes)
     return PulseEvaluation(
         tuple(clips), {name: tuple(each) for name, each in waves.items()}, readings, protocol, stamps
     )

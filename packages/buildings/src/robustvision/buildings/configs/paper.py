@@ -7,8 +7,8 @@ freezes in fine-tuning is not known: none are frozen here.
 """
 
 from mmengine.config import read_base
-from robustvision.buildings.losses import DiceLoss
 
+from robustvision.buildings.losses import DiceLoss
 from robustvision.buildings.networks import build_network
 
 with read_base():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +12,7 @@ import torch
 from torch.utils.data import Dataset
 
 from robustvision.buildings.data.tile import Bool, Tile, UInt8
+from robustvision.core.data import array_fingerprint
 from robustvision.core.errors import InputError
 from robustvision.core.runtime.opencv import cv2
 from robustvision.core.training.sampling import sample_rng, split_index
@@ -111,12 +111,8 @@ class BuildingDataset(Dataset):
     def fingerprint(self) -> str:
         """Return a hash that changes when the pictures, the labels or the windows do."""
         if self._fingerprint is None:  # it is asked for at every checkpoint
-            digest = hashlib.sha256(repr(self.size_px).encode())
-            digest.update(self.windows.data)
-            for tile in self._tiles:
-                for array in (tile.image, tile.label, tile.valid):
-                    digest.update(b"-" if array is None else np.ascontiguousarray(array).data)
-            self._fingerprint = digest.hexdigest()[:16]
+            arrays = (array for tile in self._tiles for array in (tile.image, tile.label, tile.valid))
+            self._fingerprint = array_fingerprint(self.size_px, (self.windows, *arrays))
         return self._fingerprint
 
     def __len__(self) -> int:

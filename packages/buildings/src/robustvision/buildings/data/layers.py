@@ -73,7 +73,7 @@ def read_layer(path: Path, layer: str | None = None) -> Layer:
 @lru_cache(maxsize=4)
 def _layer(path: Path, layer: str | None, stamp: tuple[int, int]) -> Layer:
     try:
-        layers = [str(name) for name, _ in pyogrio.list_layers(path)]
+        layers = [str(name) for name, form in pyogrio.list_layers(path) if form is not None]  # tables have no form
         if layer is None and len(layers) != 1:
             raise InputError(f"{path} has the layers {', '.join(layers) or '(none)'}: name one, or write one to a file")
         with warnings.catch_warnings():

@@ -268,11 +268,8 @@ def _read_window(
         valid = valid & known
     valid[: shown[0]] = False
     valid[:, : shown[1]] = False
-    conditions = dict(picture.conditions)
-    if scale is not None:
-        conditions["scale"] = ", ".join(f"{low:g} to {high:g}" for low, high in scale)
-    is_whole = bool(valid.all())
-    return Tile(name, image, label, None if is_whole else valid, picture.scene or picture.name, gsd_m, conditions)
+    known_everywhere, group = bool(valid.all()), picture.scene or picture.name
+    return Tile(name, image, label, None if known_everywhere else valid, group, gsd_m, scale, picture.conditions)
 
 
 @lru_cache(maxsize=256)

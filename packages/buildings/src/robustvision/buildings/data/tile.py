@@ -23,6 +23,7 @@ class Tile:
         valid: bool [H, W], False where the image has no data; None where all is valid. Such pixels count nowhere.
         group: What it was cut from: a scene or a raster. Tiles of one group are no independent samples.
         gsd_m: Ground sampling distance in metres; None if not known.
+        scale: The values of each band that became 0 and 255; None where the image holds 8 bits.
         conditions: What else is known: height class, off-nadir angle, azimuth, district.
     """
 
@@ -32,6 +33,7 @@ class Tile:
     valid: Bool | None = None
     group: str = ""
     gsd_m: float | None = None
+    scale: tuple[tuple[float, float], ...] | None = None
     conditions: Mapping[str, str | int | float] = field(default_factory=dict)
 
 

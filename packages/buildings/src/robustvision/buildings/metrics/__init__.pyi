@@ -14,6 +14,7 @@ from .overlaps import mask_overlaps as mask_overlaps
 from .overlaps import overlaps as overlaps
 from .overlaps import polygon_iou as polygon_iou
 from .overlaps import polygon_overlaps as polygon_overlaps
+from .pixel import THRESHOLD as THRESHOLD
 from .pixel import PixelCounts as PixelCounts
 from .pixel import PixelScores as PixelScores
 from .pixel import count_pixels as count_pixels

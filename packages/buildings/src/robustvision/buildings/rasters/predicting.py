@@ -104,7 +104,7 @@ def predict_raster(
         out: The GeoTIFF to write.
         aoi: A vector file of polygons: only there are results wanted.
         bands: As for `open_raster`.
-        scale: As for `open_raster`; where None the model's own, if its manifest has one.
+        scale: As for `open_raster`; where None the model's own, if it was trained on more than 8 bits.
         nodata: As for `open_raster`.
         tile_px: Side of the tiles; the model's own where None.
         stride_px: Step between tiles; where None the model's own, in proportion to the tile.
@@ -131,7 +131,7 @@ def predict_raster(
     file = model_file(Path(model), _provider_names(providers), threads, spinning=is_alone)
     network = opened(file)
     settings = settings_of(network, tile_px=tile_px, stride_px=stride_px, batch_size=batch_size, blend=blend)
-    scale = network.manifest.preprocessing.get("scale") if scale is None else scale
+    scale = settings.preprocessing.scale if scale is None else scale
     with limited_cache(), open_raster(path, bands=bands, scale=scale, nodata=nodata) as raster:
         plan = TilePlan(raster.height, raster.width, settings.tile_px, settings.stride_px)
         area = None if aoi is None else read_area(aoi, raster.crs, raster.transform, plan.height, plan.width)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -130,12 +130,22 @@ def sweep_picture(image: UInt8, graph: Graph, settings: Settings) -> Float32:
         float32 [H, W], probabilities.
     """
     picture = ArrayWindows(image)
+    settings = _fitted(settings, graph, max(image.shape[:2]))
     plan = TilePlan(picture.height, picture.width, settings.tile_px, settings.stride_px)
     result, row = np.empty(image.shape[:2], np.float32), 0
     for sums, _, _ in sweep(picture, graph, settings, plan, plan.rows, None):
         result[row : row + sums.shape[1]] = divide(sums)
         row += sums.shape[1]
     return result
+
+
+def _fitted(settings: Settings, graph: Graph, side: int) -> Settings:
+    """A tile no larger than a small picture needs, where the graph takes any size: the rest would be padding."""
+    multiple = settings.preprocessing.multiple
+    tile = -(-side // multiple) * multiple
+    if tile >= settings.tile_px or any(isinstance(size, int) for size in graph.spec.inputs[0].shape[2:]):
+        return settings
+    return replace(settings, tile_px=tile, stride_px=tile)
 
 
 def sweep(

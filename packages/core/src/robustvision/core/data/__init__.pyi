@@ -9,6 +9,7 @@ from .corruptions.apply import CORRUPTIONS as CORRUPTIONS
 from .corruptions.apply import corrupt as corrupt
 from .corruptions.apply import corrupt_batch as corrupt_batch
 from .corruptions.apply import corrupt_video as corrupt_video
+from .fingerprint import array_fingerprint as array_fingerprint
 from .idx import read_idx as read_idx
 from .label_noise import OUTSIDE as OUTSIDE
 from .label_noise import LabelNoise as LabelNoise

@@ -2,6 +2,8 @@ from .claims import Claim as Claim
 from .claims import Comparison as Comparison
 from .claims import Verdict as Verdict
 from .claims import judge as judge
+from .conditions import places_by_condition as places_by_condition
+from .conditions import predictor_stamps as predictor_stamps
 from .intervals import Interval as Interval
 from .intervals import bootstrap_interval as bootstrap_interval
 from .intervals import wilson_interval as wilson_interval

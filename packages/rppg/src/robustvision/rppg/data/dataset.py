@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import numpy.typing as npt
 import torch
 from torch.utils.data import Dataset
 
+from robustvision.core.data import array_fingerprint
 from robustvision.core.errors import InputError
 from robustvision.core.training.sampling import sample_rng, split_index
 from robustvision.rppg.data.recording import Clip
@@ -129,12 +129,8 @@ class PulseDataset(Dataset):
     def fingerprint(self) -> str:
         """Return a hash that changes when the frames, the labels or the windows do."""
         if self._fingerprint is None:  # it is asked for at every checkpoint
-            digest = hashlib.sha256(repr((self.fs, self.frames_per_sample)).encode())
-            digest.update(np.ascontiguousarray(self.windows).data)
-            for clip in self.clips:
-                for array in (clip.frames, clip.bvp, clip.beats_s):
-                    digest.update(b"-" if array is None else np.ascontiguousarray(array).data)
-            self._fingerprint = digest.hexdigest()[:16]
+            arrays = (array for clip in self.clips for array in (clip.frames, clip.bvp, clip.beats_s))
+            self._fingerprint = array_fingerprint((self.fs, self.frames_per_sample), (self.windows, *arrays))
         return self._fingerprint
 
     def __len__(self) -> int:
