@@ -9,7 +9,7 @@ from robustvision.core.errors import MissingExtraError
 @pytest.fixture
 def package(tmp_path, monkeypatch):
     """A package whose front names a module that needs a library that is not there."""
-    folder = tmp_path / "robustvision_toy"
+    folder = tmp_path / "robustvision_lazy_toy"
     folder.mkdir()
     (folder / "__init__.py").write_text(
         "from robustvision.core.lazy import attach_stub\n"
@@ -22,10 +22,10 @@ def package(tmp_path, monkeypatch):
     (folder / "light.py").write_text("LIGHT = 7\n")
     (folder / "broken.py").write_text("import robustvision.core.no_such_room\nBroken = 1\n")
     monkeypatch.syspath_prepend(tmp_path)
-    import robustvision_toy
+    import robustvision_lazy_toy
 
-    yield robustvision_toy
-    for name in [name for name in sys.modules if name.startswith("robustvision_toy")]:
+    yield robustvision_lazy_toy
+    for name in [name for name in sys.modules if name.startswith("robustvision_lazy_toy")]:
         del sys.modules[name]
 
 
