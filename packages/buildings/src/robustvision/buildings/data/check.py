@@ -185,7 +185,7 @@ def _check_shift(facts: PartFacts) -> Iterator[Finding]:
         length = np.median([shift.length_px for shift in beside])
         what = f"in {len(beside)} of {len(shifts)} scenes labels fit the image better when moved, by {length:.0f} px"
         advice = (
-            "footprints under leaning roofs: label a few tiles anew and adapt to them (plan says how many), or move "
+            "footprints under leaning roofs: label a few tiles anew and adapt to them, or move "
             "the labels; if all are moved alike, mend the georeference"
         )
         yield Finding("warning", facts.name, what, advice)
