@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from robustvision.core.errors import InputError, TrainingError
 from robustvision.core.training import sample_rng, split_index, train
 from robustvision.core.training.hooks import EarlyStopHook
+from robustvision.core.training.processes import leave_group
 
 CLASSES = 4
 
@@ -140,6 +141,8 @@ def train_one_of(
     rank: int, size: int, meeting: Path, folder: Path, settings: dict[str, Any], options: dict[str, Any]
 ) -> None:
     """Train as one of several processes, and write down how it ended."""
+    from robustvision_adaptation_toy import gloo_threads  # here, since a test copies this file alone
+
     os.chdir(folder)
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=size)
@@ -149,7 +152,8 @@ def train_one_of(
     except (InputError, TrainingError, KilledError) as error:
         (folder / f"error{rank}.txt").write_text(f"{type(error).__name__}: {error}")
     finally:
-        dist.destroy_process_group()
+        leave_group()
+    assert not gloo_threads()
 
 
 def recipe(

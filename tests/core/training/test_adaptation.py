@@ -316,30 +316,13 @@ def test_what_cannot_be_adapted(toy, run, tmp_path):
         run("gradual", settings=options(levels=()))
 
 
-def adapt_as_one_of(rank: int, meeting: Path, folder: Path, method: str) -> None:
-    """Adapt as one of two processes."""
-    import sys
-
-    sys.path.insert(0, str(Path(__file__).parent))
-    import robustvision_adaptation_toy as toy
-
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=2)
-    try:
-        settings = options(freeze="encoder") if method == "sda" else options()
-        noisy, clean = toy.Blobs(100, wrong=0.4), toy.Blobs(12, seed=2)
-        arguments = {"options": settings, "device": "cpu", "quiet": True}
-        adapt(method, toy.recipe(batch_size=4), noisy=noisy, clean=clean, work_dir=folder, **arguments)
-    finally:
-        torch.distributed.destroy_process_group()
-
-
 @pytest.mark.parametrize("method", ["sda", "gradual", "kd", "dml"])
-def test_two_processes(tmp_path, method):
+def test_two_processes(adaptation_toy, tmp_path, method):
     """Frozen parts of changing extent, teachers and peers, all wrapped; steps as in one process."""
     context = multiprocessing.get_context("spawn")
-    arguments = (tmp_path / "meeting", tmp_path / "run", method)
-    processes = [context.Process(target=adapt_as_one_of, args=(rank, *arguments)) for rank in range(2)]
+    settings = options(freeze="encoder") if method == "sda" else options()
+    arguments = (tmp_path / "meeting", tmp_path / "run", method, settings)
+    processes = [context.Process(target=adaptation_toy.adapt_as_one_of, args=(rank, *arguments)) for rank in range(2)]
     for process in processes:
         process.start()
     for process in processes:

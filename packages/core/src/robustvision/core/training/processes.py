@@ -7,6 +7,7 @@ gloo on a CPU, and mmengine's part that would insist on CUDA is left out.
 from __future__ import annotations
 
 import datetime
+import gc
 import os
 from collections.abc import Callable
 
@@ -78,9 +79,14 @@ def join_group(device: torch.device, timeout_s: float) -> bool:
 
 
 def leave_group() -> None:
-    """Leave the group that :func:`join_group` formed."""
+    """Leave the group of processes, and end its threads.
+
+    Models wrapped for many processes hold on to the group, in reference cycles: until these are collected, threads of
+    gloo live on, and one that lets go of a tensor while the interpreter shuts down aborts the process.
+    """
     if dist.is_initialized():
         dist.destroy_process_group()
+        gc.collect()
 
 
 def is_first_process() -> bool:

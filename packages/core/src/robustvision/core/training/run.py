@@ -99,11 +99,7 @@ def train(
     try:
         on_first_process(lambda: prepare_work_dir(work_dir, resume=resume))
         start = find_checkpoint(work_dir) if resume else None
-        runner = build_runner(config, work_dir=work_dir, seed=seed, device=device, resume_from=start, quiet=quiet)
-        try:
-            return _train(runner)
-        finally:
-            runner.close()
+        return _train(config, work_dir=work_dir, seed=seed, device=device, resume_from=start, quiet=quiet)
     finally:
         if joined:
             leave_group()
@@ -164,7 +160,16 @@ def build_runner(
 _ENGINE_HOOKS = ("runtime_info", "timer", "sampler_seed", "logger", "param_scheduler", "checkpoint")
 
 
-def _train(runner: Runner) -> TrainResult:
+def _train(recipe: Config, **settings: Any) -> TrainResult:
+    """Build the runner and run it; nothing holds it afterwards."""
+    runner = build_runner(recipe, **settings)
+    try:
+        return _run(runner)
+    finally:
+        runner.close()
+
+
+def _run(runner: Runner) -> TrainResult:
     started = time.perf_counter()
     keeper = runner.checkpoint_hook
 
