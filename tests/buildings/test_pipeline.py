@@ -82,7 +82,7 @@ def read_layer(path):
 
 
 def on_map(roof_px, transform=NORTH_UP, shift=(0.0, 0.0)):
-    corners = [transform * corner for corner in shapely.box(*roof_px).exterior.coords]
+    corners = [transform @ corner for corner in shapely.box(*roof_px).exterior.coords]
     return shapely.Polygon([(x + shift[0], y + shift[1]) for x, y in corners])
 
 
@@ -129,7 +129,7 @@ def test_a_raster_becomes_polygons_where_its_roofs_are(roof_model, write_city, t
     "transform",
     [
         Affine(0.5, 0, 320000, 0, 0.5, 5811000),
-        Affine.translation(320000, 5811000) * Affine.rotation(30) * Affine.scale(0.5, -0.5),
+        Affine.translation(320000, 5811000) @ Affine.rotation(30) @ Affine.scale(0.5, -0.5),
     ],
     ids=["south-up", "rotated"],
 )

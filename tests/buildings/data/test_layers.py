@@ -75,7 +75,7 @@ def test_a_south_up_image_has_its_label_south_up(tmp_path, write_tif, write_map,
 def test_a_turned_image_has_its_label_turned(tmp_path, write_tif, write_map, picture) -> None:
     turned = Affine.translation(*ORIGIN) @ Affine.rotation(30) @ Affine.scale(PIXEL_M, -PIXEL_M)
     write_tif(tmp_path / "images" / "a.tif", picture(), transform=turned)
-    corners = [turned * corner for corner in ((5, 10), (25, 10), (25, 30), (5, 30))]
+    corners = [turned @ corner for corner in ((5, 10), (25, 10), (25, 30), (5, 30))]
     labels = write_map(tmp_path / "a.gpkg", [shapely.Polygon(corners)])
     np.testing.assert_array_equal(read_one(tmp_path / "images", labels), expected())
 

@@ -50,11 +50,11 @@ def test_holes_parts_and_overlaps_count_as_one_area(write_area):
 
 @pytest.mark.parametrize(
     "transform",
-    [NORTH_UP, Affine(0.5, 0, 320000, 0, 0.5, 5811850), NORTH_UP * Affine.rotation(20)],
+    [NORTH_UP, Affine(0.5, 0, 320000, 0, 0.5, 5811850), NORTH_UP @ Affine.rotation(20)],
     ids=["north-up", "south-up", "rotated"],
 )
 def test_another_coordinate_system_is_reprojected(write_area, transform):
-    corners = [transform * corner for corner in CORNERS_PX]
+    corners = [transform @ corner for corner in CORNERS_PX]
     to_degrees = Transformer.from_crs(UTM, "EPSG:4326", always_xy=True)
     degrees = shapely.Polygon([to_degrees.transform(*corner) for corner in corners])
     area = read_area(write_area([degrees.wkt], crs="EPSG:4326"), rasterio.crs.CRS.from_epsg(32755), transform, 300, 300)

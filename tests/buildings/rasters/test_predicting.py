@@ -157,7 +157,7 @@ def test_the_output_is_a_tiled_compressed_geotiff_with_overviews(write_raster, i
     "transform",
     [
         Affine(0.5, 0, 320000, 0, 0.5, 5811000),
-        Affine.translation(320000, 5811000) * Affine.rotation(30) * Affine.scale(0.5, -0.5),
+        Affine.translation(320000, 5811000) @ Affine.rotation(30) @ Affine.scale(0.5, -0.5),
     ],
     ids=["south-up", "rotated"],
 )

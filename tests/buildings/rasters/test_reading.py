@@ -244,7 +244,7 @@ def test_complex_numbers_are_refused(write_raster):
 
 def test_rotated_and_south_up_rasters_keep_their_transform(write_raster, picture):
     south_up = Affine(0.5, 0, 320000, 0, 0.5, 5811000)
-    rotated = Affine.translation(320000, 5811000) * Affine.rotation(30) * Affine.scale(0.5, -0.5)
+    rotated = Affine.translation(320000, 5811000) @ Affine.rotation(30) @ Affine.scale(0.5, -0.5)
     for name, transform in {"south.tif": south_up, "turned.tif": rotated}.items():
         image, _, raster = read_all(write_raster(picture(20, 30), name, transform=transform))
         np.testing.assert_array_equal(image, picture(20, 30))

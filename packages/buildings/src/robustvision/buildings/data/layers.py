@@ -135,12 +135,12 @@ def draw_layer(
         uint8 [height, width], 1 for building, else 0; and None: a map is taken to be complete.
     """
     polygons, tree = _layer_in(path, layer, crs, file_stamp(path))
-    corners = [transform * (column + x, row + y) for x in (0, width) for y in (0, height)]
+    corners = [transform @ (column + x, row + y) for x in (0, width) for y in (0, height)]
     found = polygons[tree.query(shapely.convex_hull(shapely.multipoints(corners)))]
     inverse = ~transform
 
     def to_pixels(points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        x, y = inverse * (points[:, 0], points[:, 1])
+        x, y = inverse @ (points[:, 0], points[:, 1])
         return np.column_stack([x - column, y - row])
 
     return draw_polygons(shapely.transform(found, to_pixels), height, width), None

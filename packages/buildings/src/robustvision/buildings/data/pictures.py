@@ -91,7 +91,7 @@ class Form:
     def window_bounds(self, row: int, column: int, height: int, width: int) -> tuple[float, float, float, float]:
         """Likewise, of a window."""
         corners = [(column + x, row + y) for x in (0, width) for y in (0, height)]
-        x, y = zip(*(self.transform * corner for corner in corners), strict=True)
+        x, y = zip(*(self.transform @ corner for corner in corners), strict=True)
         return min(x), min(y), max(x), max(y)
 
 

@@ -41,7 +41,7 @@ class Area:
 
     def inside(self, row: int, rows: int) -> Bool:
         """Return where pixels of some rows have their centres inside, bool [rows, width]."""
-        moved = self.transform * Affine.translation(0, row)
+        moved = self.transform @ Affine.translation(0, row)
         return np.asarray(geometry_mask([self.geometry], (rows, self.width), moved, invert=True))
 
 
@@ -72,7 +72,7 @@ def read_area(path: str | os.PathLike[str], crs: Any, transform: Affine, height:
         area = shapely.segmentize(area, max(east - west, north - south) / PIECES_A_SIDE)
         to_raster = Transformer.from_crs(layer.crs, as_crs(crs), always_xy=True)
         area = shapely.transform(area, to_raster.transform, interleaved=False)
-    corners = [transform * corner for corner in ((0, 0), (width, 0), (width, height), (0, height))]
+    corners = [transform @ corner for corner in ((0, 0), (width, 0), (width, height), (0, height))]
     if not np.isfinite(area.bounds).all() or not area.intersects(shapely.Polygon(corners)):
         raise InputError(f"{path} does not meet the raster: check that both show the same place")
     return Area(area, transform, width)
