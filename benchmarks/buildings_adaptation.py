@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import json
 import tempfile
 import time
 from collections.abc import Sequence
@@ -262,6 +263,100 @@ def with_slopes(results: dict[str, dict[int, dict[str, float]]], shifts: Sequenc
         sda["gap slope"], noisy["gap slope"] = float(np.polyfit(shifts, gaps, 1)[0]), 0.0
 
 
+def plan_curves(
+    labels: dict[str, Any], noisy_only: dict[int, dict[str, float]], curves: dict[str, dict[int, dict[str, float]]]
+) -> dict[str, Any]:
+    """What the package's `plan` reads: SDA's F1 by class and number of clean tiles, and how many are enough.
+
+    Enough is the fewest whose F1 is within one standard error (of the paired difference) of the best number's.
+    """
+    by_class = []
+    for name in CLASSES:
+        runs = [noisy_only, *(curves[f"sda {count}"] for count in CURVE)]
+        f1 = np.array([[run[seed][f"f1 {name}"] for seed in CURVE_SEEDS] for run in runs])
+        lacks = f1[f1.mean(axis=1).argmax()] - f1
+        error = lacks.std(axis=1, ddof=1) / len(CURVE_SEEDS) ** 0.5
+        enough = int(np.flatnonzero(lacks.mean(axis=1) <= error)[0])
+        counts = [0, *CURVE]
+        by_class.append(
+            {
+                "height_class": name,
+                "relative_shift": labels["by_class"][name]["relative_shift"],
+                "clean_tiles": counts,
+                "f1": f1.mean(axis=1).tolist(),
+                "enough": counts[enough],
+            }
+        )
+    return {"labels": {name: labels[name] for name in ("relative_shift", "f1")}, "adaptation": by_class}
+
+
+def curve_means(
+    noisy_only: dict[int, dict[str, float]], curves: dict[str, dict[int, dict[str, float]]]
+) -> dict[str, list[float]]:
+    """Mean F1 over the seeds of the curves, by method: one value a number of clean tiles, or one for all numbers."""
+
+    def mean(run: dict[int, dict[str, float]]) -> float:
+        return float(np.mean([run[seed]["f1"] for seed in CURVE_SEEDS]))
+
+    methods = [method for method in (*GRIDS, "clean-only", "mixed") if f"{method} {CURVE[0]}" in curves]
+    found = {method: [mean(curves[f"{method} {count}"]) for count in CURVE] for method in methods}
+    alone = {"noisy-only": noisy_only, **{name: curves[name] for name in ("geometry-corrected",) if name in curves}}
+    return found | {name: [mean(runs)] for name, runs in alone.items()}
+
+
+def crossing(above: Sequence[float], below: Sequence[float]) -> float | str:
+    """From how many clean tiles on a method's mean F1 stays at or above another's, between counts on a log scale."""
+    gap = np.broadcast_to(above, len(CURVE)) - np.broadcast_to(below, len(CURVE))
+    under = np.flatnonzero(gap < 0)
+    if not under.size:
+        return f"all, from {CURVE[0]}"
+    last = int(under[-1])
+    if last + 1 == len(CURVE):
+        return f"none up to {CURVE[-1]}"
+    share = gap[last] / (gap[last] - gap[last + 1])
+    return float(CURVE[last] * (CURVE[last + 1] / CURVE[last]) ** share)
+
+
+def crossings(means: dict[str, list[float]]) -> dict[str, float | str]:
+    """Where each method passes noisy-only for good, and where SDA and its rivals pass each other."""
+    against_noisy = {f"{name} passes noisy-only": (name, "noisy-only") for name in means if len(means[name]) > 1}
+    against_sda = {
+        f"{name} passes sda": (name, "sda") for name in ("clean-only", "mixed", "kd", "dml") if name in means
+    }
+    pairs = against_noisy | against_sda
+    return {text: crossing(means[above], means[below]) for text, (above, below) in pairs.items()}
+
+
+def draw(path: Path, panels: dict[str, dict[str, list[float]]]) -> None:
+    """F1 over the number of clean tiles, a panel for each place that they come from."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(1, len(panels), figsize=(5.5 * len(panels), 4), sharey=True, squeeze=False)
+    for place, means, panel in zip(panels, panels.values(), axes[0], strict=True):
+        for number, (name, values) in enumerate(sorted(means.items())):
+            if len(values) == 1:
+                panel.axhline(values[0], label=name, color=f"C{number}", linestyle="--")
+            else:
+                panel.plot(CURVE, values, "o-", label=name, color=f"C{number}")
+        panel.set(title=f"clean tiles from {place}", xlabel="clean tiles", xscale="log", xticks=CURVE)
+        panel.set_xticks(CURVE, [str(count) for count in CURVE])
+        panel.minorticks_off()
+        panel.legend(fontsize=8)
+    axes[0, 0].set_ylabel(f"F1 on tiles of all districts, mean of {len(CURVE_SEEDS)} seeds")
+    figure.tight_layout()
+    figure.savefig(path, dpi=75)
+
+
+def without_paths(content: Any) -> Any:
+    """The same values without the folder of the scenes."""
+    if isinstance(content, dict):
+        return {name: without_paths(value) for name, value in content.items() if name != "cache_dir"}
+    return [without_paths(value) for value in content] if isinstance(content, list) else content
+
+
 def main() -> None:
     """Run the study, and print and write what came out."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -270,6 +365,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--clean-from", choices=("district", "everywhere"), default="district")
+    parser.add_argument("--picture", type=Path, help="where to draw the curves, once both questions are answered")
     arguments = parser.parse_args()
     begin, cache = time.monotonic(), str(arguments.out / "scenes")
     everywhere = arguments.clean_from == "everywhere"
@@ -330,7 +426,17 @@ def main() -> None:
         "tuned": tuned.to_dict(),
         "curves": curves.to_dict(),
     }
-    write_json(out / "summary.json", summary)
+    if curves.complete:
+        summary["curve means"] = curve_means(pretraining.metrics["noisy-only"], curves.metrics)
+        summary["crossings"] = crossings(summary["curve means"])
+        print(summary["crossings"])
+    write_json(out / "summary.json", without_paths(summary))
+    if everywhere and curves.complete:
+        write_json(out / "plan_curves.json", plan_curves(labels, pretraining.metrics["noisy-only"], curves.metrics))
+    if arguments.picture:
+        folders = {"one district": arguments.out, "everywhere": arguments.out / "everywhere"}
+        found = {place: json.loads((folder / "summary.json").read_text()) for place, folder in folders.items()}
+        draw(arguments.picture, {place: summary["curve means"] for place, summary in found.items()})
     print(f"{minutes:.0f} minutes in this run")
 
 

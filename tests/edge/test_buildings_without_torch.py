@@ -50,6 +50,9 @@ def test_commands_that_need_no_torch_run(tmp_path):
     out = tmp_path / "map.geojson"
     done = command("robustvision-buildings", "predict", image, "--out", out, "--json")
     assert json.loads(done.stdout)["buildings"] == len(json.loads(out.read_text())["features"])
+    city = ("--heights", json.loads(made.stdout)["footprints"], "--gsd", 0.6, "--off-nadir", 15, "--json")
+    planned = command("robustvision-buildings", "plan", *city)
+    assert sum(row["buildings"] for row in json.loads(planned.stdout)["classes"]) > 0, planned.stderr
     scenes = ("--layout", "folder", "--count", 3, "--size", 64, "--json")
     written = command("robustvision-buildings", "synthesize", tmp_path / "tree", *scenes)
     assert json.loads(written.stdout)["images"] == 3

@@ -10,6 +10,8 @@ from .offsets import displacement_px as displacement_px
 from .offsets import height_class as height_class
 from .pipeline import BuildingMapper as BuildingMapper
 from .pipeline import MapResult as MapResult
+from .planning import ClassPlan as ClassPlan
+from .planning import plan as plan
 from .polygons import BuildingPolygon as BuildingPolygon
 from .polygons import regularise as regularise
 from .polygons import vectorise as vectorise

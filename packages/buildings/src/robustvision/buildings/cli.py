@@ -262,6 +262,26 @@ def check(
 
 
 @app.command()
+def plan(
+    heights: Annotated[
+        Path, typer.Option("--heights", help="CSV with height_m and, where known, area_m2; or a map with height_m.")
+    ],
+    gsd: Annotated[float, typer.Option("--gsd", help="Ground sampling distance, metres.")],
+    off_nadir: Annotated[float, typer.Option("--off-nadir", help="Angle between view and vertical, degrees.")],
+    as_json: Json = False,
+) -> None:
+    """Say what an acquisition would give: displacements, quality of a map's labels, clean tiles worth labelling."""
+    from robustvision.buildings.planning import NOTE, plan_city
+    from robustvision.core.evaluation.results import markdown_table
+
+    result = plan_city(heights, gsd_m=gsd, off_nadir_deg=off_nadir)
+    if as_json:
+        emit(result, True)
+        return
+    typer.echo(f"{markdown_table(result['classes'])}\n\n{NOTE}")
+
+
+@app.command()
 def demo(
     out: Annotated[Path, typer.Option("--out", help="Folder for the model, pictures and report.")] = Path("demo-out"),
     seed: Seed = 0,

@@ -169,4 +169,4 @@ def _on_map(geometries: npt.NDArray[np.object_], own: CRS, crs: CRS) -> npt.NDAr
 
 def _check_any(path: Path, column: str, count: int) -> None:
     if not count:
-        raise InputError(f"{path} holds no building with a {column}: footprints cannot be derived from it")
+        raise InputError(f"{path} holds no building with a {column}: give at least one a number")
