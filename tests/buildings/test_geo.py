@@ -137,6 +137,12 @@ class TestMetricCrs:
         x, y = Transformer.from_crs(GEOGRAPHIC, FEET, always_xy=True).transform(-73.98, 40.75)
         assert metric_crs(FEET, x, y).to_epsg() == 32618
 
+    def test_a_system_that_is_true_along_one_axis_alone_is_left(self):
+        """Sinusoidal: exact along the parallels, sheared by 45 degrees of longitude times the sine of the latitude."""
+        sinusoidal = "+proj=sinu +lon_0=100 +datum=WGS84 +units=m"
+        x, y = Transformer.from_crs(GEOGRAPHIC, sinusoidal, always_xy=True).transform(145.0, -37.81)
+        assert metric_crs(sinusoidal, x, y).to_epsg() == 32755
+
     def test_far_outside_its_zone_utm_is_left(self):
         """20 degrees from the central meridian the scale is off by more than 3 %."""
         x, y = Transformer.from_crs(GEOGRAPHIC, UTM_55_SOUTH, always_xy=True).transform(167.0, -37.81)

@@ -113,6 +113,27 @@ def test_an_outline_has_its_own_mean_probability():
     assert (first.area, second.area, round(a, 6), round(b, 6)) == (4, 8, 0.9, 0.5)
 
 
+def test_the_mean_leaves_out_another_building_in_the_bounding_box():
+    mask = np.zeros((12, 12), bool)
+    mask[0, :], mask[:, 0], mask[5:9, 5:9] = True, True, True
+    probability = np.where(mask, 0.6, 0.0)
+    probability[5:9, 5:9] = 1.0
+    assert sorted(round(score, 6) for _, score in outlines(mask, probability)) == [0.6, 1.0]
+    assert outlines(np.zeros((4, 4), bool), np.zeros((4, 4))) == []
+
+
+def test_outlines_where_nothing_is_known_count_nowhere():
+    label = np.zeros((32, 32), np.uint8)
+    label[4:12, 4:12] = label[20:28, 20:28] = 1
+    valid = np.ones((32, 32), bool)
+    valid[16:] = False
+    found = np.zeros((32, 32), np.float32)
+    found[4:12, 4:12] = found[20:28, 4:12] = 1  # the second where nobody knows
+    tile = Tile("one", np.zeros((32, 32, 3), np.uint8), label, valid)
+    scores = polygon_scores([found], [tile])
+    assert (scores["spacenet_f1"], scores["ap"], scores["c_iou"]) == (1.0, 1.0, 1.0)
+
+
 def test_evaluation_writes_its_tables(tmp_path, monkeypatch):
     monkeypatch.setattr("robustvision.buildings.evaluate.TEST_TILES", 8)
     result = evaluate_data(None, work_dir=tmp_path / "e", quiet=True)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from rasterio.features import shapes
+from scipy.ndimage import label, mean
 from shapely import Polygon
 from shapely.geometry import shape
 
@@ -100,6 +101,8 @@ def evaluate_data(
 def polygon_scores(found: Sequence[npt.NDArray[Any]], tiles: Sequence[Tile]) -> dict[str, float]:
     """Score buildings and outlines: components of the prediction against components of the label, simplified by 1 px.
 
+    What is not ``valid`` is building in neither.
+
     Args:
         found: Probabilities [H, W] of each tile.
         tiles: The tiles.
@@ -107,8 +110,11 @@ def polygon_scores(found: Sequence[npt.NDArray[Any]], tiles: Sequence[Tile]) -> 
     Returns:
         SpaceNet's F1, COCO's AP, AP50 and AR, PoLiS in px, C-IoU, and the maximum tangent angle error in degrees.
     """
-    predicted = [outlines(probability >= THRESHOLD, probability) for probability in found]
-    truth = [[polygon for polygon, _ in outlines(tile.label > 0)] for tile in tiles]
+    predicted = [
+        outlines(_counted(probability >= THRESHOLD, tile), probability)
+        for probability, tile in zip(found, tiles, strict=True)
+    ]
+    truth = [[polygon for polygon, _ in outlines(_counted(tile.label > 0, tile))] for tile in tiles]
     plain = [[polygon for polygon, _ in each] for each in predicted]
     overlaps = [
         polygon_overlaps(mine, true, scores=[score for _, score in each])
@@ -135,16 +141,16 @@ def outlines(mask: npt.NDArray[np.bool_], probability: npt.NDArray[Any] | None =
         mask: bool [H, W].
         probability: [H, W]; 1 everywhere where None.
     """
-    result = []
-    for geometry, _ in shapes(mask.astype(np.uint8), mask=mask, connectivity=4):
-        polygon = shape(geometry)
-        score = 1.0
-        if probability is not None:
-            left, top, right, bottom = (int(value) for value in polygon.bounds)
-            inside = mask[top:bottom, left:right]
-            score = float(probability[top:bottom, left:right][inside].mean())
-        result.append((polygon.simplify(SIMPLIFY_PX), score))
-    return result
+    parts, count = label(mask)
+    scores = np.ones(count) if probability is None else mean(probability, parts, np.arange(1, count + 1))
+    return [
+        (shape(geometry).simplify(SIMPLIFY_PX), float(scores[int(number) - 1]))
+        for geometry, number in shapes(parts.astype(np.int32), mask=mask, connectivity=4)
+    ]
+
+
+def _counted(mask: npt.NDArray[np.bool_], tile: Tile) -> npt.NDArray[np.bool_]:
+    return mask if tile.valid is None else mask & tile.valid
 
 
 def _tiles(

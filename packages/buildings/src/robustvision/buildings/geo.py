@@ -82,7 +82,7 @@ def metric_crs(crs: rasterio.crs.CRS | CRS | str, x: float, y: float) -> CRS:
         InputError: The system is not known, or has no UTM zone at the point.
     """
     own = as_crs(crs)
-    if own.is_projected and abs(_metres_a_unit(own, x, y) - 1) < MAX_DISTORTION:
+    if own.is_projected and _distortion(own, x, y) < MAX_DISTORTION:
         return own
     lon, lat = Transformer.from_crs(own, WGS84, always_xy=True).transform(x, y)
     if not (math.isfinite(lon) and math.isfinite(lat)):
@@ -93,7 +93,8 @@ def metric_crs(crs: rasterio.crs.CRS | CRS | str, x: float, y: float) -> CRS:
     return CRS.from_epsg(zones[0].code)
 
 
-def _metres_a_unit(crs: CRS, x: float, y: float) -> float:
-    """Length on the ground of one unit of a projected system."""
-    lon, lat = Transformer.from_crs(crs, WGS84, always_xy=True).transform([x, x + 1.0], [y, y])
-    return float(Geod(ellps="WGS84").inv(lon[0], lat[0], lon[1], lat[1])[2])
+def _distortion(crs: CRS, x: float, y: float) -> float:
+    """By how much one unit along x or y differs at most from a metre on the ground."""
+    lon, lat = Transformer.from_crs(crs, WGS84, always_xy=True).transform([x, x + 1.0, x], [y, y, y + 1.0])
+    metres = Geod(ellps="WGS84").inv([lon[0]] * 2, [lat[0]] * 2, lon[1:], lat[1:])[2]
+    return float(np.abs(np.array(metres) - 1).max())

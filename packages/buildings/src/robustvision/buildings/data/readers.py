@@ -64,7 +64,7 @@ def read_tiles(
             labels show what they show, and it is for the user to say what that is.
         bands: Red, green and blue, or grey, from 1; see ``open_raster``.
         scale: The values that become 0 and 255, for images that do not hold 8 bits; found on all parts of the set
-            where None. Tiles say it in their conditions, for it belongs to the model.
+            where None. Tiles carry it, for it belongs to the model.
         building: The value of masks that means building; see ``read_mask``.
         layer: Of a vector file with several.
 
