@@ -106,3 +106,9 @@ def test_areas_that_cannot_be_used_are_refused(write_area, tmp_path):
     (tmp_path / "broken.gpkg").write_bytes(b"nothing")
     with pytest.raises(InputError, match=r"broken\.gpkg"):
         read_area(tmp_path / "broken.gpkg", *place)
+
+
+def test_a_local_system_is_refused_by_name(write_area):
+    path = write_area([SQUARE], crs='LOCAL_CS["Unnamed",UNIT["metre",1]]')
+    with pytest.raises(InputError, match=r"Unnamed.*local system"):
+        read_area(path, rasterio.crs.CRS.from_epsg(32755), NORTH_UP, 300, 300)

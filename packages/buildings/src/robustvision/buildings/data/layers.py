@@ -19,12 +19,12 @@ import pyogrio
 import shapely
 from affine import Affine
 from pyogrio.errors import DataLayerError, DataSourceError
-from pyproj import CRS, Transformer
+from pyproj import CRS
 from rasterio.features import rasterize
 
 from robustvision.buildings.data.pictures import file_stamp
 from robustvision.buildings.data.tile import Bool, UInt8
-from robustvision.buildings.geo import as_crs
+from robustvision.buildings.geo import as_crs, transformer
 from robustvision.core.errors import InputError
 
 Geometries = npt.NDArray[np.object_]
@@ -182,7 +182,7 @@ def _layer_in(path: Path, layer: str | None, crs: str, stamp: tuple[int, int]) -
     source = _layer(path, layer, stamp)
     polygons, target = source.polygons, as_crs(crs)
     if target != source.crs:
-        change = Transformer.from_crs(source.crs, target, always_xy=True)
+        change = transformer(source.crs, target)
         polygons = shapely.transform(polygons, lambda points: np.column_stack(change.transform(*points.T)))
         # outside the target's domain there is no such place, so no image of it either
         finite = np.isfinite(shapely.bounds(polygons)).all(axis=1)

@@ -13,7 +13,7 @@ from pyproj import Transformer
 from shapely import MultiPolygon, Polygon, box
 from shapely.affinity import translate
 
-from robustvision.buildings.geo import WGS84
+from robustvision.buildings.geo import WGS84, transformer
 from robustvision.buildings.polygons.building_polygon import BuildingPolygon
 from robustvision.buildings.polygons.layer import Layer
 from robustvision.buildings.polygons.soundness import sound
@@ -36,7 +36,7 @@ def write_geojson(features: Iterable[BuildingPolygon], path: Path, layer: Layer)
             f"{path}: the raster has no coordinate system, and GeoJSON is longitude and latitude: write a .gpkg, in "
             "pixels, or give the raster its system"
         )
-    to_degrees = Transformer.from_crs(layer.wkt, WGS84, always_xy=True)
+    to_degrees = transformer(layer.wkt, WGS84)
     count = 0
     with write_atomically(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
         head = {"type": "FeatureCollection", "name": layer.name, "robustvision": layer.facts}

@@ -14,10 +14,10 @@ import numpy.typing as npt
 import pyogrio
 import shapely
 from pyogrio.errors import DataLayerError, DataSourceError, FieldError
-from pyproj import CRS, Transformer
+from pyproj import CRS
 from shapely.affinity import translate
 
-from robustvision.buildings.geo import as_crs
+from robustvision.buildings.geo import as_crs, transformer
 from robustvision.buildings.offsets import HeightUnit, height_in_metres
 from robustvision.buildings.polygons.building_polygon import BuildingPolygon
 from robustvision.core.errors import InputError
@@ -160,7 +160,7 @@ def _read_footprints(path: Path, crs: CRS, column: str, unit: HeightUnit) -> Hei
 def _on_map(geometries: npt.NDArray[np.object_], own: CRS, crs: CRS) -> npt.NDArray[np.object_]:
     """Footprints in the map's system, valid; what lies outside it is empty."""
     if own != crs:
-        change = Transformer.from_crs(own, crs, always_xy=True)
+        change = transformer(own, crs)
         geometries = shapely.transform(geometries, lambda points: np.column_stack(change.transform(*points.T)))
     outside = ~np.isfinite(shapely.bounds(geometries)).all(axis=1)
     geometries = np.where(outside, shapely.Polygon(), geometries)
