@@ -12,6 +12,7 @@ import time
 import numpy as np
 import pytest
 import rasterio
+import rasterio.shutil
 from affine import Affine
 from onnx import helper
 
@@ -224,7 +225,7 @@ def test_the_raster_is_never_its_own_output(write_raster, picture, identity, tmp
     path = write_raster(picture(80, 80))
     (tmp_path / "link.tif").symlink_to(path)
     for out in (path, tmp_path / "link.tif"):
-        with pytest.raises(InputError, match="is the raster itself"):
+        with pytest.raises(InputError, match="is read, so it is not written over"):
             predict(path, identity, out)
     with pytest.raises(InputError, match="is not a folder"):
         predict(path, identity, tmp_path / "missing" / "out.tif")
@@ -336,3 +337,19 @@ def test_a_foreign_folder_is_not_touched(write_raster, picture, identity, tmp_pa
     with pytest.raises(InputError, match="is in the way"):
         predict(write_raster(picture(80, 80)), identity, tmp_path / "out.tif")
     assert (folder / "thesis.txt").read_text() == "mine"
+
+
+def test_neither_a_source_of_a_mosaic_nor_a_foreign_raster_is_written_over(write_raster, picture, identity, tmp_path):
+    path = write_raster(picture(80, 80))
+    with rasterio.open(path) as source:
+        rasterio.shutil.copy(source, tmp_path / "mosaic.vrt", driver="VRT")
+    other = write_raster(picture(80, 80), name="other.tif")
+    before = path.read_bytes(), other.read_bytes()
+    for source, out in ((tmp_path / "mosaic.vrt", path), (path, other)):
+        with pytest.raises(InputError, match="no result of robustvision"):
+            predict(source, identity, out)
+    assert (path.read_bytes(), other.read_bytes()) == before
+    predict(path, identity, tmp_path / "out.tif")
+    predict(other, identity, tmp_path / "out.tif")  # an older result of another raster
+    with rasterio.open(tmp_path / "out.tif") as file:
+        assert file.tags()["ROBUSTVISION_SOURCE"] == "other.tif"

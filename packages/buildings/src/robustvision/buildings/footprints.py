@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -46,6 +47,8 @@ def footprint_mover(options: FootprintOptions, source: str, crs_wkt: str | None)
         InputError: The view, the heights or the coordinate system is missing, or the heights cannot be read.
     """
     view, heights, default = options.view, options.heights, options.default_height_m
+    if default is not None and not 0 <= default < math.inf:
+        raise InputError(f"the default height is {default} m, and must not be missing or negative")
     given = {"the view": view is not None, "heights": heights is not None or default is not None}
     missing = [name for name, is_there in given.items() if not is_there]
     if missing:
