@@ -60,13 +60,13 @@ def read_area(path: str | os.PathLike[str], crs: Any, transform: Affine, height:
     Raises:
         InputError: It cannot be read, holds no polygon, does not say where it lies, or not on the raster.
     """
-    layer = read_layer(Path(path))
+    layer = read_layer(Path(path), needs_crs=crs is not None)
     if not len(layer.polygons):
         raise InputError(f"{path} holds no polygon: an area of interest is one or more")
     area = shapely.union_all(layer.polygons)
     if crs is None and not transform.is_identity:
         raise InputError(f"the raster does not say its coordinate system: set it, so that {path} can be laid on it")
-    if crs is not None and layer.crs != as_crs(crs):
+    if crs is not None and layer.crs is not None and layer.crs != as_crs(crs):
         west, south, east, north = area.bounds
         area = shapely.segmentize(area, max(east - west, north - south) / PIECES_A_SIDE)
         to_raster = transformer(layer.crs, crs)
