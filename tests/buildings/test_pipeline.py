@@ -247,6 +247,9 @@ def test_what_footprints_need_is_named_before_anything_is_run(roof_model, write_
     write_map(tmp_path / "flat.gpkg", np.array([on_map(ROOFS_PX[0])]), storeys=np.array([3]))
     with pytest.raises(InputError, match="has the attributes storeys"):
         predict(FootprintOptions(view, tmp_path / "flat.gpkg"))
+    write_map(tmp_path / "flat.gpkg", np.array([on_map(ROOFS_PX[0], shift=(5000, 0))]), height_m=np.array([30.0]))
+    with pytest.raises(InputError, match=r"none of the 1 buildings of .*flat\.gpkg lies in"):
+        predict(FootprintOptions(view, tmp_path / "flat.gpkg", default_height_m=20))
     assert {entry.name for entry in tmp_path.iterdir()} == {"city.tif", "bare.tif", "flat.gpkg"}
     own = BuildingMapper(write_model("footprint")).predict(path, out=out, target="footprint", quiet=True)
     assert own.target == "footprint"
@@ -318,6 +321,7 @@ def test_a_map_that_was_written_serves_as_area_of_interest_and_as_labels(roof_mo
         ({"out": "folder.gpkg"}, "folder.gpkg is a folder"),
         ({"footprints": FootprintOptions(View(30, 90), default_height_m=20)}, "ask for target footprint"),
         ({"target": "footprint", "footprints": FootprintOptions(View(30, 90), default_height_m=-2)}, "-2.* negative"),
+        ({"target": "footprint", "footprints": FootprintOptions(View(30, 90), default_height_m=5e3)}, "5000 m high"),
     ],
 )
 def test_impossible_options_are_told_before_anything_is_run(

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from shapely import Polygon
 
 from robustvision.buildings.contract import TASK, Target
 from robustvision.buildings.footprints import FootprintOptions, Mover, footprint_mover
@@ -278,8 +279,9 @@ class BuildingMapper:
             raise InputError(f"the model shows {self.target}, which cannot be turned into {target}: take another model")
         if not has_polygons:
             raise InputError("roofs are moved to footprints as polygons: name a .gpkg or .geojson file")
-        _, crs, _, _ = read_place(source)
-        return footprint_mover(footprints or FootprintOptions(), source, crs.to_wkt() if crs else None)
+        transform, crs, height, width = read_place(source)
+        extent = Polygon([transform * corner for corner in ((0, 0), (width, 0), (width, height), (0, height))])
+        return footprint_mover(footprints or FootprintOptions(), source, crs.to_wkt() if crs else None, extent)
 
 
 @dataclass
