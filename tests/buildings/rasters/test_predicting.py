@@ -128,6 +128,9 @@ def test_a_raster_without_data_gives_an_empty_result(write_raster, identity, tmp
     result = predict(write_raster(np.zeros((100, 90, 3), np.uint8), nodata=0), identity, tmp_path / "out.tif")
     assert result.tiles == 0
     assert result.valid_share == 0
+    assert result.warnings == (
+        "no pixel has data, or none inside the area: nothing was looked at; check its nodata value",
+    )
     assert not read(tmp_path / "out.tif")[1].any()
 
 

@@ -63,7 +63,7 @@ class RasterPrediction:
         resumed_strips: Strips that an earlier run had finished.
         seconds: How long it took.
         warnings: What should be known: what the raster left open, a ground sampling distance that the model was not
-            trained on.
+            trained on, that there was nothing to look at.
     """
 
     source: str
@@ -161,7 +161,7 @@ def predict_raster(
             valid_share=valid / (plan.height * plan.width),
             resumed_strips=num_finished,
             seconds=time.perf_counter() - start_s,
-            warnings=raster.notes + _gsd_warnings(raster, settings.preprocessing),
+            warnings=raster.notes + _gsd_warnings(raster, settings.preprocessing) + _empty_warnings(valid),
         )
 
 
@@ -199,6 +199,12 @@ def _write_result(job: Job, key: str, out: Path, raster: Raster, model: Model) -
 
 def _provider_names(providers: Sequence[str] | None) -> tuple[str, ...] | None:
     return (providers,) if isinstance(providers, str) else None if providers is None else tuple(providers)
+
+
+def _empty_warnings(valid: int) -> tuple[str, ...]:
+    return (
+        () if valid else ("no pixel has data, or none inside the area: nothing was looked at; check its nodata value",)
+    )
 
 
 def _gsd_warnings(raster: Raster, preprocessing: Preprocessing) -> tuple[str, ...]:
