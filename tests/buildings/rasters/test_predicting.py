@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -356,3 +357,17 @@ def test_neither_a_source_of_a_mosaic_nor_a_foreign_raster_is_written_over(write
     predict(other, identity, tmp_path / "out.tif")  # an older result of another raster
     with rasterio.open(tmp_path / "out.tif") as file:
         assert file.tags()["ROBUSTVISION_SOURCE"] == "other.tif"
+
+
+def test_a_full_disk_is_told_and_the_same_call_goes_on(write_raster, picture, identity, tmp_path, monkeypatch):
+    path = write_raster(picture(80, 80))
+
+    def full(*arrays, **named):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(np, "savez", full)
+    with pytest.raises(InputError, match="No space left on device"):
+        predict(path, identity, tmp_path / "out.tif")
+    monkeypatch.undo()
+    assert not (tmp_path / "out.tif").exists()
+    assert predict(path, identity, tmp_path / "out.tif").valid_share == 1
