@@ -6,7 +6,7 @@ import rasterio.crs
 from affine import Affine
 from pyproj import CRS, Transformer
 
-from robustvision.buildings.geo import as_crs, ground_sampling_distance, metric_crs
+from robustvision.buildings.geo import as_crs, ground_sampling_distance, metric_crs, transformer
 from robustvision.core.errors import InputError
 
 WEB_MERCATOR, GEOGRAPHIC = "EPSG:3857", "EPSG:4326"
@@ -172,3 +172,24 @@ class TestMetricCrs:
 
 def test_rasterio_and_text_mean_the_same_system():
     assert as_crs(rasterio.crs.CRS.from_epsg(32755)) == as_crs("EPSG:32755") == as_crs(CRS.from_epsg(32755))
+
+
+class TestSystemsWithoutAPlaceOnEarth:
+    """What drawing programs and map viewers write where they do not know the system."""
+
+    LOCAL = 'LOCAL_CS["Unnamed",UNIT["metre",1]]'
+
+    def test_a_local_system_is_named(self):
+        for source, target in ((self.LOCAL, GEOGRAPHIC), (GEOGRAPHIC, self.LOCAL)):
+            with pytest.raises(InputError, match=r"Unnamed.* local system .*-a_srs"):
+                transformer(source, target)
+        with pytest.raises(InputError, match="local system"):
+            ground_sampling_distance(Affine.scale(0.5, -0.5), self.LOCAL, 256, 256)
+
+    @pytest.mark.parametrize(("x", "y"), [(320000, 5812000), (-37.8, 144.9)], ids=["metres", "latitude first"])
+    def test_what_cannot_be_degrees_is_told_as_such(self, x, y):
+        transform = Affine.translation(x, y) @ Affine.scale(1e-6, -1e-6)
+        with pytest.raises(InputError, match="outside its coordinate system"):
+            ground_sampling_distance(transform, GEOGRAPHIC, 256, 256)
+        with pytest.raises(InputError, match="lies outside"):
+            metric_crs(GEOGRAPHIC, x, y)

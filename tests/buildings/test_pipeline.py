@@ -247,6 +247,9 @@ def test_what_footprints_need_is_named_before_anything_is_run(roof_model, write_
     write_map(tmp_path / "flat.gpkg", np.array([on_map(ROOFS_PX[0])]), storeys=np.array([3]))
     with pytest.raises(InputError, match="has the attributes storeys"):
         predict(FootprintOptions(view, tmp_path / "flat.gpkg"))
+    write_map(tmp_path / "flat.gpkg", np.array([on_map(ROOFS_PX[0], shift=(5000, 0))]), height_m=np.array([30.0]))
+    with pytest.raises(InputError, match=r"none of the 1 buildings of .*flat\.gpkg lies in"):
+        predict(FootprintOptions(view, tmp_path / "flat.gpkg", default_height_m=20))
     assert {entry.name for entry in tmp_path.iterdir()} == {"city.tif", "bare.tif", "flat.gpkg"}
     own = BuildingMapper(write_model("footprint")).predict(path, out=out, target="footprint", quiet=True)
     assert own.target == "footprint"
@@ -302,3 +305,63 @@ def test_a_map_that_was_written_serves_as_area_of_interest_and_as_labels(roof_mo
     assert len(read_layer_of_labels(first.path).polygons) == first.buildings == len(ROOFS_PX)
     again = BuildingMapper(roof_model).predict(city, out=tmp_path / "again.gpkg", aoi=first.path, quiet=True)
     assert again.buildings == len(ROOFS_PX)
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"threshold": 2}, "threshold is 2"),
+        ({"threshold": float("nan")}, "threshold is nan"),
+        ({"min_area_m2": -1}, "min_area_m2 is -1"),
+        ({"simplify_m": -1}, "simplify_m is -1"),
+        ({"opening_px": -1}, "opening_px is -1"),
+        ({"probability": "kept.png"}, r"kept\.png: name a file \.tif"),
+        ({"out": "o.tif", "probability": "kept.tif"}, "holds the probabilities already"),
+        ({"out": "none/o.gpkg"}, "none is not a folder: make it first"),
+        ({"out": "folder.gpkg"}, "folder.gpkg is a folder"),
+        ({"footprints": FootprintOptions(View(30, 90), default_height_m=20)}, "ask for target footprint"),
+        ({"target": "footprint", "footprints": FootprintOptions(View(30, 90), default_height_m=-2)}, "-2.* negative"),
+        ({"target": "footprint", "footprints": FootprintOptions(View(30, 90), default_height_m=5e3)}, "5000 m high"),
+    ],
+)
+def test_impossible_options_are_told_before_anything_is_run(
+    roof_model, write_city, tmp_path, monkeypatch, options, match
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder.gpkg").mkdir()
+    path = write_city()
+    with pytest.raises(InputError, match=match):
+        BuildingMapper(roof_model).predict(path, **{"out": "o.gpkg", "quiet": True, **options})
+    assert {entry.name for entry in tmp_path.iterdir()} == {"city.tif", "folder.gpkg"}
+
+
+@pytest.mark.parametrize(
+    ("place", "out", "match"),
+    [
+        ({"crs": None}, "o.geojson", "GeoJSON is longitude and latitude"),
+        ({"crs": "EPSG:4326"}, "o.gpkg", "outside"),
+        ({"transform": Affine(0.5, 0, 320000, 0, 0, 5812000)}, "o.gpkg", "have an area of 0"),
+    ],
+)
+def test_a_place_where_nothing_can_be_outlined_is_told_as_early(roof_model, write_city, tmp_path, place, out, match):
+    with pytest.raises(InputError, match=match):
+        BuildingMapper(roof_model).predict(write_city(**place), out=tmp_path / out, quiet=True)
+    assert {entry.name for entry in tmp_path.iterdir()} == {"city.tif"}
+
+
+def test_nothing_that_is_read_is_written_over(roof_model, write_city, tmp_path):
+    path, area = write_city(), tmp_path / "area.gpkg"
+    write_map(area, np.array([on_map((0, 0, 400, 300))]), height_m=np.array([5.0]))
+    before = area.read_bytes()
+    heights = FootprintOptions(View(30, 90), area)
+    for options in ({"aoi": area}, {"target": "footprint", "footprints": heights}):
+        with pytest.raises(InputError, match="is read, so it is not written over"):
+            BuildingMapper(roof_model).predict(path, out=area, quiet=True, **options)
+    assert area.read_bytes() == before
+
+
+def test_many_rasters_cannot_share_one_file_of_probabilities(roof_model, write_city, tmp_path):
+    rasters = [write_city(name) for name in ("a.tif", "b.tif")]
+    with pytest.raises(InputError, match="cannot keep the probabilities of 2 rasters"):
+        BuildingMapper(roof_model).predict_many(rasters, tmp_path / "o", probability=tmp_path / "kept.tif")
+    assert not (tmp_path / "o").exists()

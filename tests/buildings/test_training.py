@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from mmengine.registry import MODELS
+from mmengine.registry import DATASETS, MODELS
 from typer.testing import CliRunner
 
 from robustvision.buildings.cli import app
@@ -61,6 +61,22 @@ def test_a_folder_without_a_finished_run_is_refused(tmp_path):
         export_run(tmp_path, tmp_path / "m.onnx")
     with pytest.raises(InputError, match=r"must end in \.onnx"):
         export_run(tmp_path, tmp_path / "model")
+    (tmp_path / "weights.pth").touch()
+    with pytest.raises(InputError, match="no finished training"):
+        export_run(tmp_path / "weights.pth", tmp_path / "m.onnx")
+
+
+def test_a_folder_that_cannot_be_used_is_told_before_data_are_made(tmp_path, monkeypatch):
+    monkeypatch.setattr(DATASETS, "build", lambda config: pytest.fail("data were made"))
+    (tmp_path / "file").touch()
+    for folder, told in ((tmp_path, "file"), (tmp_path / "file", "cannot use")):
+        with pytest.raises(InputError, match=told):
+            train_buildings("tiny", work_dir=folder, quiet=True)
+
+
+def test_an_unknown_method_is_named(tmp_path):
+    with pytest.raises(InputError, match="method is 'sdaa': expected noisy-only"):
+        load_building_recipe("tiny", method="sdaa", images=tmp_path, labels=tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import shapely
 from shapely import affinity
 
 from robustvision.buildings.data import read_bonai, read_coco, read_tiles
+from robustvision.buildings.data.readers import own_parts
 from robustvision.core.errors import InputError
 
 
@@ -78,6 +79,12 @@ class TestCoco:
             ({"segmentation": [[1, 2, None, 4, 5, 6]]}, "expected lists x, y"),
             ({"segmentation": {"size": [64, 64], "counts": "abc"}}, "packed run lengths"),
             ({"segmentation": {"size": [64, 64], "counts": [5]}}, "do not fill 64 x 64"),
+            ({"segmentation": {"size": [64, 64], "counts": ["a", 3]}}, "do not fill 64 x 64"),
+            ({"segmentation": {"size": None, "counts": [64 * 64]}}, "do not fill 64 x 64"),
+            ({"segmentation": 5}, "expected lists x, y"),
+            ({"segmentation": [{"x": 1}]}, "expected lists x, y"),
+            ({"bbox": [1, 2, 30, 40]}, "a box is no outline"),
+            ({"segmentation": None}, "a box is no outline"),
         ],
     )
     def test_segmentations_that_cannot_be_read(self, write, annotation, message) -> None:
@@ -95,6 +102,7 @@ class TestCoco:
             ('{"images": []}', "'annotations' is missing"),
             (coco([{"id": 1, "file_name": "000.png"}], []), "'height' is missing"),
             (coco([], [{"image_id": 3}]), "3 is missing, or names an image"),
+            (coco([{"id": 1}, {"id": 1}], [{"image_id": 3}]), "2 images with 1 ids"),
             (coco([{"id": 1, "file_name": "gone.png", "height": 64, "width": 64}], []), "names gone.png"),
         ):
             file.write_text(content)
@@ -178,6 +186,16 @@ class TestBonai:
         assert train.conditions["displacement_px"] == pytest.approx(10)
         with pytest.raises(InputError, match="has no validation"):
             read_bonai(root, "validation")
+
+    def test_a_part_that_is_not_there_is_not_asked_for(self, write) -> None:
+        root = write([self.annotation(BUILDING)])
+        assert own_parts("bonai", root) == ("train",)
+        write([self.annotation(BUILDING)], "xian", "test")
+        assert own_parts("bonai", root) == ("train", "test")
+
+    def test_run_lengths_are_no_roof(self, write) -> None:
+        with pytest.raises(InputError, match="expected lists x, y"):
+            read_bonai(write([self.annotation(BUILDING) | {"segmentation": {"size": [64, 64], "counts": [1]}}]))
 
     def test_an_offset_that_is_none(self, write) -> None:
         with pytest.raises(InputError, match="an offset is None"):

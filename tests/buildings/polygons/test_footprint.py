@@ -145,6 +145,13 @@ def test_impossible_views_are_refused(off_nadir_deg, azimuth_deg):
         ("number,height_ft\n1,40\n", {"column": "height_ft"}, "height_ft seems to hold ft, and the unit is m"),
         ("number,floors\n1,4\n", {"column": "floors"}, "floors seems to hold storeys, and the unit is m"),
         ("", {}, "columns None"),
+        (
+            "number;height_m\n1;4,5\n",
+            {},
+            r"columns \['number;height_m'\]: expected number and height_m, between commas",
+        ),
+        ("number,height_m\n1,4\n2,5\n1,40\n", {}, r"heights\.csv:4: building 1 is 40, and 4 above"),
+        ("number,height_m\n1,inf\n", {}, r"heights\.csv: of 1 heights .* 1 are missing"),
     ],
 )
 def test_tables_that_cannot_be_used_are_named(tmp_path, text, options, message):
@@ -165,6 +172,12 @@ def test_layers_that_cannot_be_used_are_named(tmp_path):
         nowhere = write_layer(tmp_path / "h.gpkg", [house()], [10.0], crs=None)
     with pytest.raises(InputError, match="has no coordinate system"):
         read_height_source(nowhere, crs=UTM_55_SOUTH)
+    pyogrio.raw.write(
+        layer, shapely.to_wkb([house()]), [], np.array([], object), layer="b", geometry_type="Polygon", append=True,
+        crs=UTM_55_SOUTH,
+    )  # fmt: skip
+    with pytest.raises(InputError, match="has the layers f, b"):
+        read_height_source(layer, crs=UTM_55_SOUTH)
     for name in ("none.csv", "none.gpkg"):
         with pytest.raises(InputError, match="cannot be read"):
             read_height_source(tmp_path / name, crs=UTM_55_SOUTH)

@@ -187,11 +187,45 @@ def test_a_failure_on_the_way_leaves_what_was_there(tmp_path, suffix):
         raise InputError("the raster broke")
 
     out = tmp_path / f"town{suffix}"
-    out.write_text("older")
+    write_polygons([building(HOUSE)], out, crs=UTM_55_SOUTH, **ROOF)
+    older = {entry: entry.read_bytes() for entry in tmp_path.iterdir()}
     with pytest.raises(InputError, match="the raster broke"):
         write_polygons(failing(), out, crs=UTM_55_SOUTH, **ROOF)
-    assert out.read_text() == "older"
-    assert list(tmp_path.iterdir()) == [out]
+    assert {entry: entry.read_bytes() for entry in tmp_path.iterdir()} == older
+
+
+def test_what_is_not_from_here_is_not_replaced(tmp_path):
+    """A GeoPackage is where people keep all their layers, and `buildings.gpkg` is what many call theirs."""
+    for name, layer in (("buildings.gpkg", "buildings"), ("project.gpkg", "parcels"), ("town.geojson", "town")):
+        wkb = shapely.to_wkb(np.array([HOUSE]))
+        pyogrio.raw.write(
+            tmp_path / name, wkb, [], np.array([], object), layer=layer, geometry_type="Polygon", crs="EPSG:4326"
+        )
+    (tmp_path / "text.gpkg").write_text("notes")
+    mixed = tmp_path / "mixed.gpkg"
+    write_polygons([building(HOUSE)], mixed, crs=UTM_55_SOUTH, **ROOF)
+    pyogrio.raw.write(
+        mixed, wkb, [], np.array([], object), layer="mine", geometry_type="Polygon", crs="EPSG:4326", append=True
+    )
+    before = {entry: entry.read_bytes() for entry in tmp_path.iterdir()}
+    for entry in before:
+        with pytest.raises(InputError, match="no result of robustvision: name another file"):
+            write_polygons([building(HOUSE)], entry, crs=UTM_55_SOUTH, **ROOF)
+    assert {entry: entry.read_bytes() for entry in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize("suffix", [".gpkg", ".geojson"])
+def test_an_empty_file_is_filled(tmp_path, suffix):
+    out = tmp_path / f"new{suffix}"
+    out.touch()
+    assert write_polygons([building(HOUSE)], out, crs=UTM_55_SOUTH, **ROOF) == 1
+
+
+def test_a_style_of_the_users_is_kept(tmp_path):
+    write_polygons([building(HOUSE)], tmp_path / "town.geojson", crs=UTM_55_SOUTH, **ROOF)
+    (tmp_path / "town.qml").write_text("in my colours")
+    write_polygons([building(HOUSE)], tmp_path / "town.geojson", crs=UTM_55_SOUTH, **ROOF)
+    assert (tmp_path / "town.qml").read_text() == "in my colours"
 
 
 @pytest.mark.parametrize("suffix", [".gpkg", ".geojson"])

@@ -106,3 +106,20 @@ def test_areas_that_cannot_be_used_are_refused(write_area, tmp_path):
     (tmp_path / "broken.gpkg").write_bytes(b"nothing")
     with pytest.raises(InputError, match=r"broken\.gpkg"):
         read_area(tmp_path / "broken.gpkg", *place)
+
+
+def test_a_local_system_is_refused_by_name(write_area):
+    path = write_area([SQUARE], crs='LOCAL_CS["Unnamed",UNIT["metre",1]]')
+    with pytest.raises(InputError, match=r"Unnamed.*local system"):
+        read_area(path, rasterio.crs.CRS.from_epsg(32755), NORTH_UP, 300, 300)
+
+
+def test_an_area_in_pixels_needs_no_system(write_area):
+    """Such a file comes out for a picture without a place, and goes in again."""
+    path = write_area([shapely.box(20, 30, 60, 50).wkt], crs=None)
+    inside = read_area(path, None, Affine.identity(), 100, 100).inside(0, 100)
+    expected = np.zeros((100, 100), bool)
+    expected[30:50, 20:60] = True
+    np.testing.assert_array_equal(inside, expected)
+    with pytest.raises(InputError, match="has no coordinate system"):
+        read_area(path, rasterio.crs.CRS.from_epsg(32755), NORTH_UP, 300, 300)

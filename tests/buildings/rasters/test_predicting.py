@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -12,6 +13,7 @@ import time
 import numpy as np
 import pytest
 import rasterio
+import rasterio.shutil
 from affine import Affine
 from onnx import helper
 
@@ -127,6 +129,9 @@ def test_a_raster_without_data_gives_an_empty_result(write_raster, identity, tmp
     result = predict(write_raster(np.zeros((100, 90, 3), np.uint8), nodata=0), identity, tmp_path / "out.tif")
     assert result.tiles == 0
     assert result.valid_share == 0
+    assert result.warnings == (
+        "no pixel has data, or none inside the area: nothing was looked at; check its nodata value",
+    )
     assert not read(tmp_path / "out.tif")[1].any()
 
 
@@ -224,7 +229,7 @@ def test_the_raster_is_never_its_own_output(write_raster, picture, identity, tmp
     path = write_raster(picture(80, 80))
     (tmp_path / "link.tif").symlink_to(path)
     for out in (path, tmp_path / "link.tif"):
-        with pytest.raises(InputError, match="is the raster itself"):
+        with pytest.raises(InputError, match="is read, so it is not written over"):
             predict(path, identity, out)
     with pytest.raises(InputError, match="is not a folder"):
         predict(path, identity, tmp_path / "missing" / "out.tif")
@@ -336,3 +341,33 @@ def test_a_foreign_folder_is_not_touched(write_raster, picture, identity, tmp_pa
     with pytest.raises(InputError, match="is in the way"):
         predict(write_raster(picture(80, 80)), identity, tmp_path / "out.tif")
     assert (folder / "thesis.txt").read_text() == "mine"
+
+
+def test_neither_a_source_of_a_mosaic_nor_a_foreign_raster_is_written_over(write_raster, picture, identity, tmp_path):
+    path = write_raster(picture(80, 80))
+    with rasterio.open(path) as source:
+        rasterio.shutil.copy(source, tmp_path / "mosaic.vrt", driver="VRT")
+    other = write_raster(picture(80, 80), name="other.tif")
+    before = path.read_bytes(), other.read_bytes()
+    for source, out in ((tmp_path / "mosaic.vrt", path), (path, other)):
+        with pytest.raises(InputError, match="no result of robustvision"):
+            predict(source, identity, out)
+    assert (path.read_bytes(), other.read_bytes()) == before
+    predict(path, identity, tmp_path / "out.tif")
+    predict(other, identity, tmp_path / "out.tif")  # an older result of another raster
+    with rasterio.open(tmp_path / "out.tif") as file:
+        assert file.tags()["ROBUSTVISION_SOURCE"] == "other.tif"
+
+
+def test_a_full_disk_is_told_and_the_same_call_goes_on(write_raster, picture, identity, tmp_path, monkeypatch):
+    path = write_raster(picture(80, 80))
+
+    def full(*arrays, **named):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(np, "savez", full)
+    with pytest.raises(InputError, match="No space left on device"):
+        predict(path, identity, tmp_path / "out.tif")
+    monkeypatch.undo()
+    assert not (tmp_path / "out.tif").exists()
+    assert predict(path, identity, tmp_path / "out.tif").valid_share == 1

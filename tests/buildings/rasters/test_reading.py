@@ -89,6 +89,14 @@ def test_a_palette_is_looked_up(write_raster):
     assert image.tolist() == [[[10, 20, 30], [200, 100, 50]], [[0, 255, 0], [200, 100, 50]]]
 
 
+def test_a_palette_of_16_bits_is_refused(write_raster):
+    path = write_raster(np.array([[[0, 300], [2, 1]]], np.uint16))
+    with rasterio.open(path, "r+") as file:
+        file.write_colormap(1, {number: (number % 256, 20, 30, 255) for number in range(400)})
+    with pytest.raises(InputError, match=r"palette for uint16.*-expand rgb"):
+        open_raster(path)
+
+
 def test_alpha_says_where_data_is_and_is_no_colour(write_raster, picture):
     bands = np.concatenate([np.moveaxis(picture(20, 30), -1, 0), np.full((1, 20, 30), 255, np.uint8)])
     bands[3, :5] = 0

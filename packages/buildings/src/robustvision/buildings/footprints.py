@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from robustvision.buildings.offsets import HeightUnit
-from robustvision.buildings.polygons import BuildingPolygon, View, read_height_source, to_footprints
+from shapely import Polygon
+
+from robustvision.buildings.offsets import HeightUnit, checked_heights
+from robustvision.buildings.polygons import BuildingPolygon, HeightLayer, View, read_height_source, to_footprints
 from robustvision.core.errors import InputError
 
 Mover = Callable[[Iterable[BuildingPolygon]], Iterable[BuildingPolygon]]
@@ -34,18 +36,22 @@ class FootprintOptions:
     default_height_m: float | None = None
 
 
-def footprint_mover(options: FootprintOptions, source: str, crs_wkt: str | None) -> Mover:
+def footprint_mover(options: FootprintOptions, source: str, crs_wkt: str | None, extent: Polygon) -> Mover:
     """Return what moves roofs to their footprints; everything is checked now.
 
     Args:
         options: The view and the heights.
         source: The raster, for the error message.
         crs_wkt: Its coordinate system.
+        extent: Its outline on the map.
 
     Raises:
-        InputError: The view, the heights or the coordinate system is missing, or the heights cannot be read.
+        InputError: The view, the heights or the coordinate system is missing, the heights cannot be read, or are
+            those of another place.
     """
     view, heights, default = options.view, options.heights, options.default_height_m
+    if default is not None:
+        checked_heights(default, f"given as the default ({default:g} m)")
     given = {"the view": view is not None, "heights": heights is not None or default is not None}
     missing = [name for name, is_there in given.items() if not is_there]
     if missing:
@@ -58,4 +64,9 @@ def footprint_mover(options: FootprintOptions, source: str, crs_wkt: str | None)
     known = None
     if heights is not None:
         known = read_height_source(Path(heights), crs=crs_wkt, column=options.column, unit=options.unit)
+        if isinstance(known, HeightLayer) and not len(known.tree.query(extent, predicate="intersects")):
+            raise InputError(
+                f"none of the {len(known.height_m)} buildings of {heights} lies in {source}: check that both show the "
+                "same place, and the coordinate system of the heights"
+            )
     return partial(to_footprints, crs=crs_wkt, view=view, heights=known, default_height_m=default)

@@ -36,6 +36,26 @@ def as_crs(crs: rasterio.crs.CRS | CRS | str) -> CRS:
         ) from error
 
 
+def transformer(source: rasterio.crs.CRS | CRS | str, target: rasterio.crs.CRS | CRS | str) -> Transformer:
+    """Return what takes x and y (longitude and latitude, in this order) of one system to another.
+
+    Args:
+        source: The one.
+        target: The other.
+
+    Raises:
+        InputError: A system is not known, or nothing leads from one to the other: a local system has no place on earth.
+    """
+    ours, theirs = as_crs(source), as_crs(target)
+    try:
+        return Transformer.from_crs(ours, theirs, always_xy=True)
+    except ProjError as error:
+        raise InputError(
+            f"nothing leads from {ours.name!r} to {theirs.name!r}, as a local system has no place on the earth: set "
+            "the true one (gdal_edit.py -a_srs EPSG:..., or ogr2ogr -a_srs)"
+        ) from error
+
+
 def ground_sampling_distance(
     transform: Affine, crs: rasterio.crs.CRS | CRS | str, height: int, width: int
 ) -> tuple[float, float]:
@@ -56,13 +76,12 @@ def ground_sampling_distance(
     Raises:
         InputError: The system is not known, or the raster lies outside it.
     """
-    to_degrees = Transformer.from_crs(as_crs(crs), WGS84, always_xy=True)
     column, row = width / 2, height / 2
     columns, rows = np.array([column, column + 1, column]), np.array([row, row, row + 1])
     xs = transform.a * columns + transform.b * rows + transform.c
     ys = transform.d * columns + transform.e * rows + transform.f
-    (lon, right, down), (lat, right_lat, down_lat) = to_degrees.transform(xs, ys)
-    if not all(math.isfinite(value) for value in (lon, lat, right, down)):
+    (lon, right, down), (lat, right_lat, down_lat) = transformer(crs, WGS84).transform(xs, ys)
+    if not (_is_on_earth(lon, lat) and math.isfinite(right) and math.isfinite(down)):
         raise InputError(
             f"the raster's centre ({xs[0]}, {ys[0]}) lies outside its coordinate system: check crs and transform"
         )
@@ -84,8 +103,8 @@ def metric_crs(crs: rasterio.crs.CRS | CRS | str, x: float, y: float) -> CRS:
     own = as_crs(crs)
     if own.is_projected and _distortion(own, x, y) < MAX_DISTORTION:
         return own
-    lon, lat = Transformer.from_crs(own, WGS84, always_xy=True).transform(x, y)
-    if not (math.isfinite(lon) and math.isfinite(lat)):
+    lon, lat = transformer(own, WGS84).transform(x, y)
+    if not _is_on_earth(lon, lat):
         raise InputError(f"({x}, {y}) lies outside {own.name}: check the coordinate reference system")
     zones = query_utm_crs_info(datum_name="WGS 84", area_of_interest=AreaOfInterest(lon, lat, lon, lat))
     if not zones:
@@ -95,6 +114,11 @@ def metric_crs(crs: rasterio.crs.CRS | CRS | str, x: float, y: float) -> CRS:
 
 def _distortion(crs: CRS, x: float, y: float) -> float:
     """By how much one unit along x or y differs at most from a metre on the ground."""
-    lon, lat = Transformer.from_crs(crs, WGS84, always_xy=True).transform([x, x + 1.0, x], [y, y, y + 1.0])
+    lon, lat = transformer(crs, WGS84).transform([x, x + 1.0, x], [y, y, y + 1.0])
     metres = Geod(ellps="WGS84").inv([lon[0]] * 2, [lat[0]] * 2, lon[1:], lat[1:])[2]
     return float(np.abs(np.array(metres) - 1).max())
+
+
+def _is_on_earth(lon: float, lat: float) -> bool:
+    """Metres, or latitudes for longitudes, that are declared to be degrees pass through unchanged."""
+    return math.isfinite(lon) and math.isfinite(lat) and abs(lat) <= 90 and abs(lon) <= 360

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,21 +16,22 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from shapely import Polygon
 
 from robustvision.buildings.contract import TASK, Target
 from robustvision.buildings.footprints import FootprintOptions, Mover, footprint_mover
 from robustvision.buildings.models import shipped_model
-from robustvision.buildings.polygons import BuildingPolygon, vectorise, write_polygons
+from robustvision.buildings.outputs import is_vector, kept_probabilities, refuse_overwriting
+from robustvision.buildings.polygons import BuildingPolygon, check_outlining, check_place, vectorise, write_polygons
+from robustvision.buildings.polygons.frame import map_frame
 from robustvision.buildings.rasters.predicting import predict_raster
-from robustvision.buildings.rasters.reading import open_raster
+from robustvision.buildings.rasters.reading import read_place
 from robustvision.buildings.rasters.sweeping import BATCH_SIZE, settings_of, sweep_picture
 from robustvision.core.errors import InputError, RobustVisionError
 from robustvision.core.runtime.files import make_folder
 from robustvision.core.runtime.parallel import run_ordered
 from robustvision.core.runtime.progress import track
 from robustvision.core.runtime.session import Model, open_model
-
-RASTERS, VECTORS = (".tif", ".tiff"), (".gpkg", ".geojson", ".json")
 
 Float32 = npt.NDArray[np.float32]
 UInt8 = npt.NDArray[np.uint8]
@@ -162,7 +163,7 @@ class BuildingMapper:
             target: What is wanted: what the model shows (where None), or ``footprint`` from a model of roofs, which are
                 then moved by their heights.
             footprints: For these: the view and the heights.
-            probability: Where to keep the probabilities of polygons as well.
+            probability: Where to keep the probabilities of polygons as well, a ``.tif``.
             threshold: As for `polygons.vectorise`, which takes the next four also.
             min_area_m2: Smaller buildings are left out.
             opening_px: Removes thin bridges.
@@ -182,23 +183,28 @@ class BuildingMapper:
         """
         start_s = time.perf_counter()
         out, source, shown = Path(out), os.fspath(raster), target or self.target
-        is_vector = _is_vector(out)
-        move = self._mover(source, shown, is_vector, footprints or FootprintOptions(), options)
-        kept = Path(probability) if probability is not None else None if is_vector else out
+        has_polygons, kept = is_vector(out), kept_probabilities(out, probability)
+        outlining: dict[str, Any] = {
+            "threshold": threshold,
+            "min_area_m2": min_area_m2,
+            "opening_px": opening_px,
+            "simplify_m": simplify_m,
+            "workers": workers,
+        }
+        check_outlining(**outlining)
+        move = self._mover(source, shown, has_polygons, footprints)
+        heights = footprints.heights if footprints else None
+        refuse_overwriting(out, (source, options.get("aoi"), heights, self.model.path))
+        if has_polygons:
+            transform, crs, height, width = read_place(source)
+            check_place(out, crs=crs)
+            map_frame(transform, crs, height, width)  # refuses pixels that have no size
         place = kept or out.with_name(f".{out.name}-probability.tif")
         settings = {**self._run, **options, "workers": workers, "quiet": quiet}
         prediction = predict_raster(source, self.model.path, place, **settings)
         total = None
-        if is_vector:
-            found = vectorise(
-                place,
-                threshold=threshold,
-                min_area_m2=min_area_m2,
-                opening_px=opening_px,
-                simplify_m=simplify_m,
-                regularise=regularise,
-                workers=workers,
-            )
+        if has_polygons:
+            found = vectorise(place, regularise=regularise, **outlining)
             total = _Total()
             shapes = total.watch(track(move(found), "outlining buildings", quiet=quiet))
             names = {"model_name": self.model.manifest.name, "model_hash": self.model.sha256}
@@ -246,29 +252,36 @@ class BuildingMapper:
         Raises:
             InputError: There is no raster, two would write the same file, or ``suffix`` is no form.
         """
+        if options.get("probability") is not None:
+            raise InputError(
+                f"{options['probability']} cannot keep the probabilities of {len(rasters)} rasters: map them one by one"
+            )
         folder = make_folder(out_folder)
         outputs = [folder / f"{Path(raster).stem}{suffix}" for raster in rasters]
         twice = sorted({out.name for out in outputs if outputs.count(out) > 1})
         if twice or not outputs:
             raise InputError(f"several rasters would become {twice[0]}: rename one" if twice else "no raster is given")
-        _is_vector(outputs[0])
+        is_vector(outputs[0])
         one = partial(_map_or_tell, model=str(self.model.path), run=self._run, options=options)
         pairs = [(os.fspath(raster), out) for raster, out in zip(rasters, outputs, strict=True)]
         return run_ordered(one, pairs, workers=workers, label="mapping rasters", quiet=quiet)
 
-    def _mover(
-        self, source: str, target: Target, is_vector: bool, footprints: FootprintOptions, options: Mapping[str, Any]
-    ) -> Mover:
+    def _mover(self, source: str, target: Target, has_polygons: bool, footprints: FootprintOptions | None) -> Mover:
         """What turns the outlines that the model gives into the wanted ones, checked before anything is run."""
         if target == self.target:
+            if footprints is not None:
+                raise InputError(
+                    f"{target} is what the model shows, so view and heights move nothing: ask for target footprint "
+                    "from a model of roofs, or leave them out"
+                )
             return lambda shapes: shapes
         if (self.target, target) != ("roof", "footprint"):
             raise InputError(f"the model shows {self.target}, which cannot be turned into {target}: take another model")
-        if not is_vector:
+        if not has_polygons:
             raise InputError("roofs are moved to footprints as polygons: name a .gpkg or .geojson file")
-        reading = {name: options[name] for name in ("bands", "scale", "nodata") if name in options}
-        with open_raster(source, **reading) as raster:
-            return footprint_mover(footprints, source, raster.crs.to_wkt() if raster.crs else None)
+        transform, crs, height, width = read_place(source)
+        extent = Polygon([transform * corner for corner in ((0, 0), (width, 0), (width, height), (0, height))])
+        return footprint_mover(footprints or FootprintOptions(), source, crs.to_wkt() if crs else None, extent)
 
 
 @dataclass
@@ -283,12 +296,6 @@ class _Total:
             self.count += 1
             self.area += building.area
             yield building
-
-
-def _is_vector(out: Path) -> bool:
-    if out.suffix.lower() not in (*RASTERS, *VECTORS):
-        raise InputError(f"{out} ends in {out.suffix or 'nothing'}: name a file {', '.join((*VECTORS, *RASTERS))}")
-    return out.suffix.lower() in VECTORS
 
 
 def _map_or_tell(

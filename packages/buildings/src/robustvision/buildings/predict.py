@@ -15,8 +15,6 @@ from robustvision.buildings.synthetic import SyntheticScenes, synthesize, write_
 from robustvision.buildings.synthetic.tree import layout_gsd_m
 from robustvision.core.errors import InputError
 
-SUFFIXES = (".gpkg", ".geojson", ".json", ".tif", ".tiff")
-
 
 def predict_rasters(
     rasters: Sequence[Path],
@@ -61,10 +59,8 @@ def predict_rasters(
         given["footprints"] = FootprintOptions(seen_from, heights, default_height_m=default_height_m)
     mapper = BuildingMapper(model, batch_size=batch_size)
     if len(rasters) == 1:
-        if out.suffix.lower() not in SUFFIXES:
-            raise InputError(f"{out} has no form: name a file that ends in {', '.join(SUFFIXES)}")
         return _plain(mapper.predict(rasters[0], out=out, workers=workers, quiet=quiet, **given))
-    if out.suffix:
+    if out.suffix and not out.is_dir():
         raise InputError(f"{len(rasters)} rasters need a folder: give --out without an ending, not {out}")
     results = mapper.predict_many(rasters, out, workers=workers, quiet=quiet, **given)
     failed = [one.source for one in results if isinstance(one, MapFailure)]

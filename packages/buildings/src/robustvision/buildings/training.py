@@ -17,8 +17,10 @@ from robustvision.core.report import report_training
 from robustvision.core.runtime.files import write_atomically
 from robustvision.core.training import load_recipe
 from robustvision.core.training.adaptation import AdaptationOptions, adapt
+from robustvision.core.training.adaptation_options import METHODS
 from robustvision.core.training.processes import is_first_process
 from robustvision.core.training.tree import as_text
+from robustvision.core.training.work_dir import prepare_work_dir
 
 PACKAGE = "robustvision.buildings"
 RECIPE = "recipe.py"
@@ -63,6 +65,8 @@ def load_building_recipe(
     config = load_recipe(recipe, PACKAGE, cfg_options)
     if method is not None:
         config.method = method
+    if config.method not in METHODS:
+        raise InputError(f"method is {config.method!r}: expected {', '.join(METHODS)}")
     wide = _source(data, kind, images, labels, "")
     few = _source(None, None, clean_images, clean_labels, "clean-")
     if wide is None and few is not None:
@@ -133,6 +137,8 @@ def train_buildings(
         TrainingError: The loss or a weight is not finite.
     """
     config = load_building_recipe(recipe, **choices)
+    if not resume and is_first_process():
+        prepare_work_dir(work_dir, resume=False)  # before minutes of reading or rendering
     for entry in (config.train_dataloader.dataset, config.clean_dataset, config.val_dataloader.dataset):
         if entry.type in (synthetic_dataset, files_dataset):
             entry.quiet = quiet

@@ -121,6 +121,12 @@ def read_bonai(root: str | Path, part: Part | None = None, *, target: Target = "
     return list(pictures.values())
 
 
+def bonai_parts(root: str | Path) -> tuple[Part, ...]:
+    """Return the parts of which there is a file below a folder."""
+    names = [path.stem.lower() for path in Path(root).rglob("*.json")]
+    return tuple(part for part, word in _WORDS.items() if any(word in name for name in names))
+
+
 def offset_sign(file: CocoFile) -> int:
     """Measure in which direction a file's offsets lead.
 

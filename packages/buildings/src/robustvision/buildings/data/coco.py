@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import shapely
 
 from robustvision.buildings.data.folders import PART_FOLDERS, part_folders
@@ -58,7 +57,7 @@ class CocoLabel:
         ignored = np.zeros_like(label)
         for is_ignored, target in ((False, label), (True, ignored)):
             chosen = [one for one in self.annotations if bool(one.get("iscrowd") or one.get("ignore")) == is_ignored]
-            shapes = [one.get("segmentation") for one in chosen]
+            shapes = [self._shape(one) for one in chosen]
             outlines = [outline(shape, self.origin) for shape in shapes if not isinstance(shape, Mapping)]
             polygons = [part for parts in outlines for part in parts]
             target |= draw_polygons(np.array(polygons, object), self.height, self.width)
@@ -66,6 +65,11 @@ class CocoLabel:
                 target |= _runs(runs, self.height, self.width, self.origin)
         window = slice(row, row + height), slice(column, column + width)
         return label[window], ~ignored[window].astype(bool) if ignored.any() else None
+
+    def _shape(self, annotation: Annotation) -> Any:
+        if annotation.get("segmentation") is None:
+            raise InputError(f"{self.origin}: an annotation has no segmentation: a box is no outline of a building")
+        return annotation["segmentation"]
 
 
 def read_coco(root: str | Path, part: Part | None = None) -> list[Picture]:
@@ -105,6 +109,8 @@ def load_coco(path: Path) -> CocoFile:
         content = json.loads(path.read_text(encoding="utf-8"))
         images = tuple(content["images"])
         annotations: dict[Any, list[Annotation]] = {image["id"]: [] for image in images}
+        if len(annotations) != len(images):
+            raise ValueError(f"{len(images)} images with {len(annotations)} ids, where each needs its own")
         for annotation in content["annotations"]:
             annotations[annotation["image_id"]].append(annotation)
         for image in images:
@@ -115,8 +121,6 @@ def load_coco(path: Path) -> CocoFile:
         raise InputError(f"{path} is no COCO file ({error}): expected images and annotations") from error
     except KeyError as error:
         raise InputError(f"{path} is no COCO file: {error} is missing, or names an image that is not listed") from error
-    if len(annotations) != len(images):
-        raise InputError(f"{path} lists {len(images)} images with {len(annotations)} ids: each needs its own")
     return CocoFile(path, images, {image: tuple(held) for image, held in annotations.items()})
 
 
@@ -147,12 +151,12 @@ def outline(segmentation: Any, origin: str) -> Geometries:
     Raises:
         InputError: It is no such list.
     """
-    flat = [segmentation] if segmentation and not isinstance(segmentation[0], Sequence) else segmentation
     try:
+        flat = [segmentation] if segmentation and not isinstance(segmentation[0], Sequence) else segmentation
         rings = [np.asarray(ring, np.float64).reshape(-1, 2) for ring in flat or []]
         if not all(np.isfinite(ring).all() for ring in rings):
             raise ValueError("not finite")
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, KeyError) as error:
         shown = str(segmentation)[:60]
         raise InputError(f"{origin}: a segmentation is {shown} ({error}): expected lists x, y, x, y, ...") from error
     polygons = [shapely.Polygon(ring) for ring in rings if len(ring) >= 3]
@@ -188,7 +192,7 @@ def _runs(segmentation: Mapping[str, Any], height: int, width: int, origin: str)
     counts = segmentation.get("counts")
     if not isinstance(counts, list):
         raise InputError(f"{origin}: a segmentation is packed run lengths: write it as polygons or plain run lengths")
-    lengths: npt.NDArray[np.int64] = np.asarray(counts, np.int64)
-    if list(segmentation.get("size", [])) != [height, width] or lengths.sum() != height * width or (lengths < 0).any():
+    lengths = np.array([length if isinstance(length, int) else -1 for length in counts], np.int64)
+    if segmentation.get("size") != [height, width] or lengths.sum() != height * width or (lengths < 0).any():
         raise InputError(f"{origin}: run lengths of size {segmentation.get('size')} do not fill {height} x {width} px")
     return np.repeat(np.arange(len(lengths)) % 2, lengths).astype(np.uint8).reshape(width, height).T

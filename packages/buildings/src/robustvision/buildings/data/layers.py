@@ -19,12 +19,12 @@ import pyogrio
 import shapely
 from affine import Affine
 from pyogrio.errors import DataLayerError, DataSourceError
-from pyproj import CRS, Transformer
+from pyproj import CRS
 from rasterio.features import rasterize
 
 from robustvision.buildings.data.pictures import file_stamp
 from robustvision.buildings.data.tile import Bool, UInt8
-from robustvision.buildings.geo import as_crs
+from robustvision.buildings.geo import as_crs, transformer
 from robustvision.core.errors import InputError
 
 Geometries = npt.NDArray[np.object_]
@@ -37,7 +37,7 @@ class Layer:
 
     Attributes:
         path: The file.
-        crs: Their coordinate system.
+        crs: Their coordinate system; None where the file has none.
         polygons: Valid polygons and multipolygons, two-dimensional, not empty.
         num_mended: How many were broken.
         num_empty: How many features without a geometry, or without an area, were left out.
@@ -46,7 +46,7 @@ class Layer:
     """
 
     path: Path
-    crs: CRS
+    crs: CRS | None
     polygons: Geometries
     num_mended: int
     num_empty: int
@@ -54,12 +54,13 @@ class Layer:
     num_repeated: int
 
 
-def read_layer(path: Path, layer: str | None = None) -> Layer:
+def read_layer(path: Path, layer: str | None = None, *, needs_crs: bool = True) -> Layer:
     """Read the polygons of a vector file.
 
     Args:
         path: GeoPackage, GeoJSON, Shapefile, or what else GDAL opens.
         layer: Its layer; not needed where there is one.
+        needs_crs: Whether a file without a coordinate system is refused.
 
     Returns:
         The mended polygons; there may be none.
@@ -67,7 +68,10 @@ def read_layer(path: Path, layer: str | None = None) -> Layer:
     Raises:
         InputError: It cannot be read, has several layers and none is named, or no coordinate system.
     """
-    return _layer(path, layer, file_stamp(path))
+    read = _layer(path, layer, file_stamp(path))
+    if needs_crs:
+        _system(read)
+    return read
 
 
 @lru_cache(maxsize=4)
@@ -81,8 +85,6 @@ def _layer(path: Path, layer: str | None, stamp: tuple[int, int]) -> Layer:
             meta, _, wkb, _ = pyogrio.raw.read(path, layer=layer or layers[0], columns=[], force_2d=True)
     except (DataSourceError, DataLayerError, OSError) as error:
         raise InputError(f"{path} cannot be read as a vector file ({error}): give a GeoPackage or GeoJSON") from error
-    if not meta["crs"]:
-        raise InputError(f"{path} has no coordinate system: give it the right one (ogr2ogr -a_srs EPSG:...)")
     geometries = shapely.from_wkb(wkb, on_invalid="ignore")
     is_empty = shapely.is_missing(geometries) | shapely.is_empty(geometries)
     rest = geometries[~is_empty]
@@ -90,7 +92,7 @@ def _layer(path: Path, layer: str | None, stamp: tuple[int, int]) -> Layer:
     polygons, num_mended = mend_polygons(rest[is_polygon])
     return Layer(
         path=path,
-        crs=as_crs(meta["crs"]),
+        crs=as_crs(meta["crs"]) if meta["crs"] else None,
         polygons=polygons,
         num_mended=num_mended,
         num_empty=int(is_empty.sum()) + int(is_polygon.sum()) - len(polygons),
@@ -180,14 +182,20 @@ def count_inside(path: Path, layer: str | None, crs: str, bounds: tuple[float, f
 def _layer_in(path: Path, layer: str | None, crs: str, stamp: tuple[int, int]) -> tuple[Geometries, shapely.STRtree]:
     """A layer's polygons in another coordinate system, with their index."""
     source = _layer(path, layer, stamp)
-    polygons, target = source.polygons, as_crs(crs)
-    if target != source.crs:
-        change = Transformer.from_crs(source.crs, target, always_xy=True)
+    polygons, target, own = source.polygons, as_crs(crs), _system(source)
+    if target != own:
+        change = transformer(own, target)
         polygons = shapely.transform(polygons, lambda points: np.column_stack(change.transform(*points.T)))
         # outside the target's domain there is no such place, so no image of it either
         finite = np.isfinite(shapely.bounds(polygons)).all(axis=1)
         polygons, _ = mend_polygons(polygons[finite])
     return polygons, shapely.STRtree(polygons)
+
+
+def _system(layer: Layer) -> CRS:
+    if layer.crs is None:
+        raise InputError(f"{layer.path} has no coordinate system: give it the right one (ogr2ogr -a_srs EPSG:...)")
+    return layer.crs
 
 
 def _only_polygons(collection: shapely.Geometry) -> shapely.Geometry:

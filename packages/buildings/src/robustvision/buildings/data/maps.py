@@ -48,8 +48,8 @@ def read_vectors(images: str | Path, labels: str | Path, *, layer: str | None = 
         inside += count_inside(file, layer, _crs(path, form), form.bounds)
     if not inside:
         raise InputError(
-            f"none of the {len(source.polygons)} polygons of {file} ({source.crs.name}) lies in one of the "
-            f"{len(pictures)} images of {images}: check the coordinate system and the axis order of both"
+            f"none of the {len(source.polygons)} polygons of {file} ({source.crs and source.crs.name}) lies in one "
+            f"of the {len(pictures)} images of {images}: check the coordinate system and the axis order of both"
         )
     return pictures
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from robustvision.buildings.contract import Target
-from robustvision.buildings.data.bonai import read_bonai
+from robustvision.buildings.data.bonai import bonai_parts, read_bonai
 from robustvision.buildings.data.coco import read_coco
 from robustvision.buildings.data.folders import part_folders, read_folder, read_inria, read_massachusetts, read_whu
 from robustvision.buildings.data.maps import read_labelled, read_spacenet4
@@ -28,9 +28,6 @@ READERS: dict[str, Callable[[str | Path, Part | None], list[Picture]]] = {
     "folder": read_folder,
 }
 """Readers by the name of the layout. "images", a folder of images with labels elsewhere, is known to `read_tiles`."""
-
-OWN_PARTS: dict[str, tuple[Part, ...]] = {"inria": ("train", "validation"), "bonai": ("train", "test")}
-"""The parts of sets whose parts are no folders."""
 
 INVERTED = 0.95
 """So large a share of building means that the mask's background was taken for it."""
@@ -105,8 +102,11 @@ def own_parts(kind: str, root: str | Path) -> tuple[Part, ...]:
         kind: A name in ``READERS``, or "images".
         root: Its folder.
     """
-    is_in_folders = kind in ("whu", "massachusetts", "folder", "coco")
-    return tuple(part_folders(Path(root))) if is_in_folders else OWN_PARTS.get(kind, ())
+    if kind == "inria":
+        return "train", "validation"
+    if kind == "bonai":
+        return bonai_parts(root) or ("train", "test")  # where there is none, its reader says what it looked for
+    return tuple(part_folders(Path(root))) if kind in ("whu", "massachusetts", "folder", "coco") else ()
 
 
 def choose_sources(

@@ -51,6 +51,6 @@ class TileSource:
     """
 
     name: str
-    read: Callable[[], Tile]
+    read: Callable[[], Tile] = field(repr=False)  # long, and messages name the source
     group: str = ""
     bounds: tuple[float, float, float, float] | None = None

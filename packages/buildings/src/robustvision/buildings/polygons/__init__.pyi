@@ -7,5 +7,7 @@ from .heights import HeightTable as HeightTable
 from .heights import read_height_source as read_height_source
 from .regularise import dominant_direction as dominant_direction
 from .regularise import regularise as regularise
+from .vectorise import check_outlining as check_outlining
 from .vectorise import vectorise as vectorise
+from .writing import check_place as check_place
 from .writing import write_polygons as write_polygons

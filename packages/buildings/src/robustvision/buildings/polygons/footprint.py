@@ -11,7 +11,7 @@ import numpy.typing as npt
 from pyproj import CRS, Geod, Transformer
 from shapely.affinity import translate
 
-from robustvision.buildings.geo import WGS84, as_crs
+from robustvision.buildings.geo import WGS84, as_crs, transformer
 from robustvision.buildings.offsets import checked_heights, height_class
 from robustvision.buildings.polygons.building_polygon import BuildingPolygon
 from robustvision.buildings.polygons.heights import Heights
@@ -75,7 +75,7 @@ def to_footprints(
     if view is None:
         raise InputError("footprints need the view: give the off-nadir angle and the azimuth, or ask for roofs")
     own = as_crs(crs)
-    lean_at = _Lean(Transformer.from_crs(own, WGS84, always_xy=True), view)
+    lean_at = _Lean(transformer(own, WGS84), view)
     return (_moved(roof, lean_at, heights, default_height_m) for roof in roofs)
 
 

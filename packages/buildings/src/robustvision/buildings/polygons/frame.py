@@ -13,7 +13,7 @@ import rasterio.crs
 from affine import Affine
 from pyproj import Transformer
 
-from robustvision.buildings.geo import as_crs, metric_crs
+from robustvision.buildings.geo import as_crs, metric_crs, transformer
 from robustvision.core.errors import InputError
 
 Float64 = npt.NDArray[np.float64]
@@ -103,4 +103,4 @@ def _convert(points: Float64, source: str | None, target: str | None) -> Float64
 
 @lru_cache(maxsize=8)
 def _transformer(source: str, target: str) -> Transformer:
-    return Transformer.from_crs(source, target, always_xy=True)
+    return transformer(source, target)

@@ -13,30 +13,26 @@ from pyproj import Transformer
 from shapely import MultiPolygon, Polygon, box
 from shapely.affinity import translate
 
-from robustvision.buildings.geo import WGS84
+from robustvision.buildings.geo import WGS84, transformer
 from robustvision.buildings.polygons.building_polygon import BuildingPolygon
 from robustvision.buildings.polygons.layer import Layer
 from robustvision.buildings.polygons.soundness import sound
 from robustvision.buildings.polygons.style import STYLE
-from robustvision.core.errors import InputError
 from robustvision.core.runtime import json_text, write_atomically
 
 _DIGITS = 8  # of a degree: about a millimetre
 _BATCH = 1000
+_HEAD_BYTES = 1000
 
 
 def write_geojson(features: Iterable[BuildingPolygon], path: Path, layer: Layer) -> int:
     """Write buildings, one a line, and a style for QGIS beside them.
 
     Raises:
-        InputError: The layer has no coordinate system, or the file cannot be written.
+        InputError: The file cannot be written.
     """
-    if layer.wkt is None:
-        raise InputError(
-            f"{path}: the raster has no coordinate system, and GeoJSON is longitude and latitude: write a .gpkg, in "
-            "pixels, or give the raster its system"
-        )
-    to_degrees = Transformer.from_crs(layer.wkt, WGS84, always_xy=True)
+    assert layer.wkt is not None  # `write_polygons` has checked it
+    to_degrees = transformer(layer.wkt, WGS84)
     count = 0
     with write_atomically(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
         head = {"type": "FeatureCollection", "name": layer.name, "robustvision": layer.facts}
@@ -45,9 +41,17 @@ def write_geojson(features: Iterable[BuildingPolygon], path: Path, layer: Layer)
             file.write(("," if count else "") + "\n" + line)
             count += 1
         file.write("\n]}\n")
-    with write_atomically(path.with_suffix(".qml")) as temporary:
-        temporary.write_text(STYLE, encoding="utf-8")
+    style = path.with_suffix(".qml")
+    if not style.exists():  # one that is there was made, or changed, by the user
+        with write_atomically(style) as temporary:
+            temporary.write_text(STYLE, encoding="utf-8")
     return count
+
+
+def is_own_geojson(path: Path) -> bool:
+    """Return whether `write_geojson` wrote a file."""
+    with path.open("rb") as file:
+        return b'"robustvision"' in file.read(_HEAD_BYTES)
 
 
 def _lines(features: Iterator[BuildingPolygon], to_degrees: Transformer, layer: Layer) -> Iterator[str]:

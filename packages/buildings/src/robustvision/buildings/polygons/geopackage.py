@@ -20,6 +20,7 @@ from robustvision.core.errors import InputError
 from robustvision.core.runtime import write_atomically
 
 _BATCH = 5000
+_STYLES = "layer_styles"  # where QGIS looks
 _WRITTEN = "2000-01-01T00:00:00.000Z"  # a GeoPackage holds the time of its last change; the same buildings, same bytes
 _COLUMN = {int: np.int64, float: np.float64, bool: np.bool_, str: object}
 
@@ -38,6 +39,16 @@ def write_geopackage(features: Iterable[BuildingPolygon], path: Path, layer: Lay
             count += _append(batch, temporary, layer)
         _add_style(temporary, layer)
     return count
+
+
+def is_own_geopackage(path: Path) -> bool:
+    """Return whether `write_geopackage` wrote a file, and nobody has added a layer since."""
+    try:
+        layers = [str(name) for name, _ in pyogrio.list_layers(path) if name != _STYLES]
+        facts = [pyogrio.read_info(path, layer=name)["layer_metadata"] or {} for name in layers]
+    except (DataSourceError, DataLayerError):
+        return False
+    return bool(facts) and all("model_hash" in each for each in facts)
 
 
 def _append(batch: list[BuildingPolygon], path: Path, layer: Layer) -> int:
@@ -80,7 +91,7 @@ def _add_style(path: Path, layer: Layer) -> None:
         "update_time": np.datetime64(_WRITTEN.removesuffix("Z")),
     }
     columns = {name: np.array([value], object if isinstance(value, str) else None) for name, value in row.items()}
-    _write(path, None, columns, layer="layer_styles", geometry_type=None)
+    _write(path, None, columns, layer=_STYLES, geometry_type=None)
 
 
 def _write(path: Path, geometry: Any, columns: dict[str, Any], **options: Any) -> None:

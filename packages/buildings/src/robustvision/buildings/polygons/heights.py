@@ -14,10 +14,10 @@ import numpy.typing as npt
 import pyogrio
 import shapely
 from pyogrio.errors import DataLayerError, DataSourceError, FieldError
-from pyproj import CRS, Transformer
+from pyproj import CRS
 from shapely.affinity import translate
 
-from robustvision.buildings.geo import as_crs
+from robustvision.buildings.geo import as_crs, transformer
 from robustvision.buildings.offsets import HeightUnit, height_in_metres
 from robustvision.buildings.polygons.building_polygon import BuildingPolygon
 from robustvision.core.errors import InputError
@@ -117,7 +117,9 @@ def _read_table(path: Path, column: str, unit: HeightUnit) -> dict[int, float]:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
             if not {"number", column} <= set(reader.fieldnames or ()):
-                raise InputError(f"{path} has the columns {reader.fieldnames}: expected number and {column}")
+                raise InputError(
+                    f"{path} has the columns {reader.fieldnames}: expected number and {column}, between commas"
+                )
             rows = [(line, row["number"], row[column]) for line, row in enumerate(reader, 2)]
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} cannot be read ({error}): give a CSV file with number and {column}") from error
@@ -126,18 +128,22 @@ def _read_table(path: Path, column: str, unit: HeightUnit) -> dict[int, float]:
         if not height:
             continue
         try:
-            heights[int(number)] = float(height)
+            building, value = int(number), float(height)
         except (TypeError, ValueError) as error:
             raise InputError(f"{path}:{line}: number {number!r}, height {height!r}: expected numbers") from error
+        if heights.setdefault(building, value) != value:
+            raise InputError(
+                f"{path}:{line}: building {building} is {value:g}, and {heights[building]:g} above: keep one"
+            )
     _check_any(path, column, len(heights))
-    return dict(zip(heights, height_in_metres(list(heights.values()), unit).tolist(), strict=True))
+    return dict(zip(heights, _in_metres(path, list(heights.values()), unit).tolist(), strict=True))
 
 
 def _read_footprints(path: Path, crs: CRS, column: str, unit: HeightUnit) -> HeightLayer:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of Z and measures, which are not read
-            meta, _, wkb, fields = pyogrio.raw.read(path, columns=[column], force_2d=True)
+            meta, _, wkb, fields = pyogrio.raw.read(path, layer=_layer_of(path), columns=[column], force_2d=True)
     except (DataSourceError, DataLayerError, FieldError, OSError) as error:
         raise InputError(
             f"{path} cannot be read as a vector file ({error}): give a GeoPackage of footprints"
@@ -154,13 +160,29 @@ def _read_footprints(path: Path, crs: CRS, column: str, unit: HeightUnit) -> Hei
     footprints = _on_map(shapely.from_wkb(wkb, on_invalid="ignore"), as_crs(meta["crs"]), crs)
     usable = np.isfinite(values) & (shapely.area(footprints) > 0)
     _check_any(path, column, int(usable.sum()))
-    return HeightLayer(footprints[usable], height_in_metres(values[usable], unit), shapely.STRtree(footprints[usable]))
+    height_m = _in_metres(path, values[usable], unit)
+    return HeightLayer(footprints[usable], height_m, shapely.STRtree(footprints[usable]))
+
+
+def _layer_of(path: Path) -> str:
+    """The one layer that has a form: GDAL would take the first of several."""
+    layers = [str(name) for name, form in pyogrio.list_layers(path) if form is not None]
+    if len(layers) != 1:
+        raise InputError(f"{path} has the layers {', '.join(layers) or '(none)'}: write the one with heights to a file")
+    return layers[0]
+
+
+def _in_metres(path: Path, values: npt.ArrayLike, unit: HeightUnit) -> Float64:
+    try:
+        return height_in_metres(values, unit)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
 
 
 def _on_map(geometries: npt.NDArray[np.object_], own: CRS, crs: CRS) -> npt.NDArray[np.object_]:
     """Footprints in the map's system, valid; what lies outside it is empty."""
     if own != crs:
-        change = Transformer.from_crs(own, crs, always_xy=True)
+        change = transformer(own, crs)
         geometries = shapely.transform(geometries, lambda points: np.column_stack(change.transform(*points.T)))
     outside = ~np.isfinite(shapely.bounds(geometries)).all(axis=1)
     geometries = np.where(outside, shapely.Polygon(), geometries)

@@ -74,7 +74,14 @@ def vectorise(
     Raises:
         InputError: A setting is not possible, or the raster cannot be read or is not one of probabilities.
     """
-    _check_settings(threshold, min_area_m2, opening_px, simplify_m, strip_rows, workers)
+    check_outlining(
+        threshold=threshold,
+        min_area_m2=min_area_m2,
+        opening_px=opening_px,
+        simplify_m=simplify_m,
+        strip_rows=strip_rows,
+        workers=workers,
+    )
     frame, height = _read_frame(probability)
     tolerance = frame.pixel if simplify_m is None else simplify_m
     finish = partial(_finish, outlining=_Outlining(frame, tolerance, regularise))
@@ -93,9 +100,20 @@ class _Outlining:
     is_squared: bool
 
 
-def _check_settings(
-    threshold: float, min_area_m2: float, opening_px: int, simplify_m: float | None, strip_rows: int, workers: int
+def check_outlining(
+    *,
+    threshold: float = 0.5,
+    min_area_m2: float = 10.0,
+    opening_px: int = 0,
+    simplify_m: float | None = None,
+    strip_rows: int = 512,
+    workers: int = 1,
 ) -> None:
+    """Refuse settings of `vectorise` that are not possible, for who would otherwise meet them after hours.
+
+    Raises:
+        InputError: As for `vectorise`.
+    """
     if not 0 < threshold <= 1:
         raise InputError(f"threshold is {threshold}: expected a probability above 0, at most 1")
     for name, value in {"min_area_m2": min_area_m2, "opening_px": opening_px, "simplify_m": simplify_m or 0}.items():

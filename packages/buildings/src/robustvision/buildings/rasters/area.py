@@ -11,12 +11,11 @@ import numpy as np
 import numpy.typing as npt
 import shapely
 from affine import Affine
-from pyproj import Transformer
 from rasterio.features import geometry_mask
 from shapely.geometry.base import BaseGeometry
 
 from robustvision.buildings.data.layers import read_layer
-from robustvision.buildings.geo import as_crs
+from robustvision.buildings.geo import as_crs, transformer
 from robustvision.core.errors import InputError
 
 PIECES_A_SIDE = 64
@@ -61,16 +60,16 @@ def read_area(path: str | os.PathLike[str], crs: Any, transform: Affine, height:
     Raises:
         InputError: It cannot be read, holds no polygon, does not say where it lies, or not on the raster.
     """
-    layer = read_layer(Path(path))
+    layer = read_layer(Path(path), needs_crs=crs is not None)
     if not len(layer.polygons):
         raise InputError(f"{path} holds no polygon: an area of interest is one or more")
     area = shapely.union_all(layer.polygons)
     if crs is None and not transform.is_identity:
         raise InputError(f"the raster does not say its coordinate system: set it, so that {path} can be laid on it")
-    if crs is not None and layer.crs != as_crs(crs):
+    if crs is not None and layer.crs is not None and layer.crs != as_crs(crs):
         west, south, east, north = area.bounds
         area = shapely.segmentize(area, max(east - west, north - south) / PIECES_A_SIDE)
-        to_raster = Transformer.from_crs(layer.crs, as_crs(crs), always_xy=True)
+        to_raster = transformer(layer.crs, crs)
         area = shapely.transform(area, to_raster.transform, interleaved=False)
     corners = [transform @ corner for corner in ((0, 0), (width, 0), (width, height), (0, height))]
     if not np.isfinite(area.bounds).all() or not area.intersects(shapely.Polygon(corners)):

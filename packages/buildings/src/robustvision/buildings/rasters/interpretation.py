@@ -108,6 +108,11 @@ def colour_table(dataset: Any, bands: Bands) -> UInt8 | None:
     """Return the colours of a palette, uint8 [256, 3]; None where the band holds no palette."""
     if len(bands) != 1 or dataset.colorinterp[bands[0] - 1] != ColorInterp.palette:
         return None
+    if dataset.dtypes[bands[0] - 1] != "uint8":
+        raise InputError(
+            f"{dataset.name} has a palette for {dataset.dtypes[bands[0] - 1]}: only 8 bits are looked up; make it "
+            "colours (gdal_translate -expand rgb)"
+        )
     table = np.zeros((256, 3), np.uint8)
     for number, colour in dataset.colormap(bands[0]).items():
         if number < len(table):

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from robustvision.buildings.contract import Preprocessing
+from robustvision.buildings.outputs import check_replaceable, refuse_overwriting
 from robustvision.buildings.rasters.area import read_area
 from robustvision.buildings.rasters.blending import Blend
 from robustvision.buildings.rasters.reading import Raster, open_raster
@@ -31,9 +32,14 @@ from robustvision.buildings.rasters.strips import (
 )
 from robustvision.buildings.rasters.sweeping import BATCH_SIZE, settings_of
 from robustvision.buildings.rasters.tiling import TilePlan
-from robustvision.buildings.rasters.work_folder import fingerprint, finished_tags, prepare_folder, read_finished
+from robustvision.buildings.rasters.work_folder import (
+    fingerprint,
+    finished_tags,
+    is_own_result,
+    prepare_folder,
+    read_finished,
+)
 from robustvision.buildings.rasters.writing import write_probabilities
-from robustvision.core.errors import InputError
 from robustvision.core.runtime.parallel import run_ordered
 from robustvision.core.runtime.session import Model
 
@@ -57,7 +63,7 @@ class RasterPrediction:
         resumed_strips: Strips that an earlier run had finished.
         seconds: How long it took.
         warnings: What should be known: what the raster left open, a ground sampling distance that the model was not
-            trained on.
+            trained on, that there was nothing to look at.
     """
 
     source: str
@@ -126,7 +132,8 @@ def predict_raster(
     """
     start_s = time.perf_counter()
     target, source = Path(out), os.fspath(path)
-    _check_output(target, source)
+    refuse_overwriting(target, (source, model, aoi))
+    check_replaceable(target, is_own_result)
     is_alone = workers == 1 and multiprocessing.parent_process() is None
     file = model_file(Path(model), _provider_names(providers), threads, spinning=is_alone)
     network = opened(file)
@@ -154,7 +161,7 @@ def predict_raster(
             valid_share=valid / (plan.height * plan.width),
             resumed_strips=num_finished,
             seconds=time.perf_counter() - start_s,
-            warnings=raster.notes + _gsd_warnings(raster, settings.preprocessing),
+            warnings=raster.notes + _gsd_warnings(raster, settings.preprocessing) + _empty_warnings(valid),
         )
 
 
@@ -190,15 +197,14 @@ def _write_result(job: Job, key: str, out: Path, raster: Raster, model: Model) -
     return counts
 
 
-def _check_output(out: Path, source: str) -> None:
-    if os.path.realpath(out) == os.path.realpath(source):
-        raise InputError(f"{out} is the raster itself: name another file for the result")
-    if not out.parent.is_dir():
-        raise InputError(f"cannot write {out}: {out.parent} is not a folder: make it first")
-
-
 def _provider_names(providers: Sequence[str] | None) -> tuple[str, ...] | None:
     return (providers,) if isinstance(providers, str) else None if providers is None else tuple(providers)
+
+
+def _empty_warnings(valid: int) -> tuple[str, ...]:
+    return (
+        () if valid else ("no pixel has data, or none inside the area: nothing was looked at; check its nodata value",)
+    )
 
 
 def _gsd_warnings(raster: Raster, preprocessing: Preprocessing) -> tuple[str, ...]:

@@ -102,7 +102,7 @@ class Raster:
         self.description = description
         self.height, self.width = int(dataset.height), int(dataset.width)
         self.transform: Affine = dataset.transform
-        self.crs = dataset.crs if dataset.crs and not self.transform.is_identity else None
+        self.crs = _system(dataset)
         place = (self.transform, self.crs, self.height, self.width)
         self.sizes_m = ground_sampling_distance(*place) if self.crs else None
         self._palette = colour_table(dataset, description.bands)
@@ -209,6 +209,16 @@ class Raster:
         return np.asarray(image, np.uint8).reshape(*values.shape[1:], 3)
 
 
+def read_place(path: str | os.PathLike[str]) -> tuple[Affine, Any, int, int]:
+    """Read where a raster lies, from its header: transform, coordinate system, height and width, as in `Raster`.
+
+    Raises:
+        InputError: It cannot be opened.
+    """
+    with _open_dataset(os.fspath(path)) as dataset:
+        return dataset.transform, _system(dataset), dataset.height, dataset.width
+
+
 def open_raster(
     path: str | os.PathLike[str],
     *,
@@ -298,6 +308,10 @@ def _open_dataset(path: str) -> Any:
         dataset.close()
         raise InputError(f"{path} is cut short: copy it again")  # GDAL would make up the rest without a word
     return dataset
+
+
+def _system(dataset: Any) -> Any:
+    return dataset.crs if dataset.crs and not dataset.transform.is_identity else None
 
 
 def _is_whole_png(path: str) -> bool:

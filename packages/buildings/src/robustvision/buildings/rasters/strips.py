@@ -21,6 +21,7 @@ from robustvision.buildings.rasters.blending import to_bytes
 from robustvision.buildings.rasters.reading import RasterDescription
 from robustvision.buildings.rasters.sweeping import Settings, sweep
 from robustvision.buildings.rasters.tiling import Strip, TilePlan
+from robustvision.core.errors import InputError
 from robustvision.core.runtime.files import write_atomically
 from robustvision.core.runtime.session import Model, open_model
 
@@ -106,6 +107,9 @@ def predict_strip(job: Job, number: int) -> None:
     Args:
         job: The raster and the model.
         number: The strip's.
+
+    Raises:
+        InputError: The raster cannot be read there, or the strip not be written.
     """
     strip, width = job.plan.strips[number], job.plan.width
     above = np.empty((2, strip.shared, width), np.float32)
@@ -125,8 +129,14 @@ def predict_strip(job: Job, number: int) -> None:
             valid[row : min(end, strip.own)] = is_valid[: max(0, strip.own - row)]
             row, tiles = end, tiles + run
     counts, packed = np.array([tiles, np.count_nonzero(valid)]), np.packbits(valid, axis=1)
-    with write_atomically(job.place(strip)) as place, place.open("wb") as file:
-        np.savez(file, above=above, body=body, below=below, valid=packed, counts=counts)
+    try:
+        with write_atomically(job.place(strip)) as place, place.open("wb") as file:
+            np.savez(file, above=above, body=body, below=below, valid=packed, counts=counts)
+    except OSError as error:
+        reason = error.strerror or error
+        raise InputError(
+            f"{job.folder}: a strip cannot be kept ({reason}): free space, the same call goes on"
+        ) from error
 
 
 def count_strips(job: Job) -> tuple[int, int]:

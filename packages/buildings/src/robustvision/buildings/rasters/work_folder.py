@@ -83,6 +83,11 @@ def finished_tags(key: str, counts: tuple[int, int]) -> dict[str, str]:
     return {KEY_TAG: key, TILES_TAG: str(counts[0]), VALID_TAG: str(counts[1])}
 
 
+def is_own_result(path: Path) -> bool:
+    """Return whether a file is the output of a prediction, whatever it was made from."""
+    return KEY_TAG in _tags(path)
+
+
 def read_finished(out: Path, key: str) -> tuple[int, int] | None:
     """Return how many tiles were run for an output, and how many of its pixels have a result.
 
@@ -93,13 +98,18 @@ def read_finished(out: Path, key: str) -> tuple[int, int] | None:
     Returns:
         The numbers; None where the output is not there, or another one.
     """
-    if not out.is_file():
-        return None
+    tags = _tags(out)
+    return (int(tags[TILES_TAG]), int(tags[VALID_TAG])) if tags.get(KEY_TAG) == key else None
+
+
+def _tags(path: Path) -> dict[str, str]:
+    """What a raster says about itself; nothing where there is none."""
+    if not path.is_file():
+        return {}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            with rasterio.open(out) as raster:
-                tags = raster.tags()
+            with rasterio.open(path) as raster:
+                return dict(raster.tags())
     except RasterioError:
-        return None
-    return (int(tags[TILES_TAG]), int(tags[VALID_TAG])) if tags.get(KEY_TAG) == key else None
+        return {}

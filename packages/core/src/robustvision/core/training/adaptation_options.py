@@ -117,6 +117,6 @@ def read_adaptation(work_dir: str | Path) -> AdaptationResult | None:
     folder = Path(work_dir)
     try:
         content = json.loads((folder / RESULT).read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     return AdaptationResult(**{**content, "weights": folder / content["weights"], "work_dir": folder})
