@@ -280,7 +280,7 @@ class BuildingMapper:
         if not has_polygons:
             raise InputError("roofs are moved to footprints as polygons: name a .gpkg or .geojson file")
         transform, crs, height, width = read_place(source)
-        extent = Polygon([transform * corner for corner in ((0, 0), (width, 0), (width, height), (0, height))])
+        extent = Polygon([transform @ corner for corner in ((0, 0), (width, 0), (width, height), (0, height))])
         return footprint_mover(footprints or FootprintOptions(), source, crs.to_wkt() if crs else None, extent)
 
 
