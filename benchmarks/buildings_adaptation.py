@@ -25,6 +25,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import re
 import tempfile
 import time
 from collections.abc import Sequence
@@ -63,6 +64,8 @@ TUNING_SEED = 100
 SEEDS = (1, 2, 3, 4, 5)
 CURVE_SEEDS = (1, 2, 3)
 THRESHOLD = 0.5
+COLOURS = {"sda": "C3", "kd": "C0", "dml": "C1", "clean-only": "C2", "mixed": "C4"}
+COLOURS |= {"noisy-only": "0.4", "geometry-corrected": "C5"}
 
 
 def scenes(part: str, seed: int, count: int, districts: tuple[int, ...] | None) -> SyntheticScenes:
@@ -334,19 +337,20 @@ def draw(path: Path, panels: dict[str, dict[str, list[float]]]) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(1, len(panels), figsize=(5.5 * len(panels), 4), sharey=True, squeeze=False)
+    figure, axes = pyplot.subplots(
+        1, len(panels), figsize=(6 * len(panels), 4), sharey=True, squeeze=False, layout="constrained"
+    )
     for place, means, panel in zip(panels, panels.values(), axes[0], strict=True):
-        for number, (name, values) in enumerate(sorted(means.items())):
+        for name, values in means.items():
             if len(values) == 1:
-                panel.axhline(values[0], label=name, color=f"C{number}", linestyle="--")
+                panel.axhline(values[0], label=name, color=COLOURS[name], linestyle="--")
             else:
-                panel.plot(CURVE, values, "o-", label=name, color=f"C{number}")
+                panel.plot(CURVE, values, "o-", label=name, color=COLOURS[name])
         panel.set(title=f"clean tiles from {place}", xlabel="clean tiles", xscale="log", xticks=CURVE)
         panel.set_xticks(CURVE, [str(count) for count in CURVE])
         panel.minorticks_off()
-        panel.legend(fontsize=8)
     axes[0, 0].set_ylabel(f"F1 on tiles of all districts, mean of {len(CURVE_SEEDS)} seeds")
-    figure.tight_layout()
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside right center")
     figure.savefig(path, dpi=75)
 
 
@@ -354,6 +358,8 @@ def without_paths(content: Any) -> Any:
     """The same values without the folder of the scenes."""
     if isinstance(content, dict):
         return {name: without_paths(value) for name, value in content.items() if name != "cache_dir"}
+    if isinstance(content, str):
+        return re.sub("cache_dir=[^,]*, ", "", content)
     return [without_paths(value) for value in content] if isinstance(content, list) else content
 
 
