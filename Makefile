@@ -66,6 +66,7 @@ bench: .venv/.stamp
 claims: .venv/.stamp
 	$(UV) pip install --quiet --python $(BIN)/python -c constraints.txt --group bench
 	for name in $(CLAIMS); do $(BIN)/python benchmarks/$$name.py || exit 1; done
+	$(BIN)/python benchmarks/buildings_adaptation.py --clean-from everywhere
 
 models: .venv/.stamp
 	for domain in $(filter-out core,$(notdir $(PACKAGES))); do $(BIN)/python -m robustvision.$$domain.models || exit 1; done
