@@ -11,6 +11,7 @@ from pyproj import CRS, Geod, Transformer
 from pyproj.aoi import AreaOfInterest
 from pyproj.database import query_utm_crs_info
 from pyproj.exceptions import CRSError, ProjError
+from shapely import Polygon
 
 from robustvision.core.errors import InputError
 
@@ -87,6 +88,11 @@ def ground_sampling_distance(
         )
     geod = Geod(ellps="WGS84")
     return geod.inv(lon, lat, right, right_lat)[2], geod.inv(lon, lat, down, down_lat)[2]
+
+
+def extent(transform: Affine, height: int, width: int) -> Polygon:
+    """Return the outline of a raster on the map."""
+    return Polygon([transform @ corner for corner in ((0, 0), (width, 0), (width, height), (0, height))])
 
 
 def metric_crs(crs: rasterio.crs.CRS | CRS | str, x: float, y: float) -> CRS:

@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from shapely import Polygon
 
 from robustvision.buildings.contract import TASK, Target
 from robustvision.buildings.footprints import FootprintOptions, Mover, footprint_mover
+from robustvision.buildings.geo import extent
 from robustvision.buildings.models import shipped_model
 from robustvision.buildings.outputs import is_vector, kept_probabilities, refuse_overwriting
 from robustvision.buildings.polygons import BuildingPolygon, check_outlining, check_place, vectorise, write_polygons
@@ -280,8 +280,8 @@ class BuildingMapper:
         if not has_polygons:
             raise InputError("roofs are moved to footprints as polygons: name a .gpkg or .geojson file")
         transform, crs, height, width = read_place(source)
-        extent = Polygon([transform @ corner for corner in ((0, 0), (width, 0), (width, height), (0, height))])
-        return footprint_mover(footprints or FootprintOptions(), source, crs.to_wkt() if crs else None, extent)
+        outline = extent(transform, height, width)
+        return footprint_mover(footprints or FootprintOptions(), source, crs.to_wkt() if crs else None, outline)
 
 
 @dataclass

@@ -7,7 +7,6 @@ building's side, so that is what the curves are read by.
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import json
 import math
@@ -25,6 +24,7 @@ from pyogrio.errors import DataLayerError, DataSourceError
 from robustvision.buildings.geo import metric_crs
 from robustvision.buildings.offsets import HEIGHT_CLASSES, checked_heights, displacement_px, height_class
 from robustvision.buildings.polygons import HeightLayer, read_height_source
+from robustvision.buildings.polygons.heights import read_table
 from robustvision.core.errors import InputError
 
 Float64 = npt.NDArray[np.float64]
@@ -151,14 +151,7 @@ def plan_city(heights: Path, *, gsd_m: float, off_nadir_deg: float) -> dict[str,
 
 
 def _read_table(path: Path) -> tuple[Float64, Float64]:
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            if "height_m" not in (reader.fieldnames or ()):
-                raise InputError(f"{path} has the columns {reader.fieldnames}: expected {HEADER}")
-            rows = [row for row in enumerate(reader, 2) if row[1]["height_m"]]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path} cannot be read ({error}): give a CSV file with {HEADER}") from error
+    rows = [(line, row) for line, row in read_table(path, ("height_m",)) if row["height_m"]]
     values = np.empty((2, len(rows)))
     for place, (line, row) in enumerate(rows):
         try:

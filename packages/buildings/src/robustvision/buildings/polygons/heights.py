@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import re
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -112,19 +113,27 @@ def read_height_source(
     return _read_footprints(path, as_crs(crs), column, unit)
 
 
-def _read_table(path: Path, column: str, unit: HeightUnit) -> dict[int, float]:
+def read_table(path: Path, columns: Sequence[str]) -> list[tuple[int, dict[str, str]]]:
+    """Read a CSV file: the lines' numbers, and their values by column.
+
+    Raises:
+        InputError: It cannot be read, or a column is not there.
+    """
+    wanted = " and ".join(columns)
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
-            if not {"number", column} <= set(reader.fieldnames or ()):
-                raise InputError(
-                    f"{path} has the columns {reader.fieldnames}: expected number and {column}, between commas"
-                )
-            rows = [(line, row["number"], row[column]) for line, row in enumerate(reader, 2)]
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read ({error}): give a CSV file with number and {column}") from error
+            if not set(columns) <= set(reader.fieldnames or ()):
+                raise InputError(f"{path} has the columns {reader.fieldnames}: expected {wanted}, between commas")
+            return list(enumerate(reader, 2))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path} cannot be read ({error}): give a CSV file with {wanted}") from error
+
+
+def _read_table(path: Path, column: str, unit: HeightUnit) -> dict[int, float]:
     heights: dict[int, float] = {}
-    for line, number, height in rows:
+    for line, row in read_table(path, ("number", column)):
+        number, height = row["number"], row[column]
         if not height:
             continue
         try:

@@ -15,7 +15,7 @@ from rasterio.features import geometry_mask
 from shapely.geometry.base import BaseGeometry
 
 from robustvision.buildings.data.layers import read_layer
-from robustvision.buildings.geo import as_crs, transformer
+from robustvision.buildings.geo import as_crs, extent, transformer
 from robustvision.core.errors import InputError
 
 PIECES_A_SIDE = 64
@@ -71,7 +71,6 @@ def read_area(path: str | os.PathLike[str], crs: Any, transform: Affine, height:
         area = shapely.segmentize(area, max(east - west, north - south) / PIECES_A_SIDE)
         to_raster = transformer(layer.crs, crs)
         area = shapely.transform(area, to_raster.transform, interleaved=False)
-    corners = [transform @ corner for corner in ((0, 0), (width, 0), (width, height), (0, height))]
-    if not np.isfinite(area.bounds).all() or not area.intersects(shapely.Polygon(corners)):
+    if not np.isfinite(area.bounds).all() or not area.intersects(extent(transform, height, width)):
         raise InputError(f"{path} does not meet the raster: check that both show the same place")
     return Area(area, transform, width)
