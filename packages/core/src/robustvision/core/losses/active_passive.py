@@ -11,11 +11,11 @@ from functools import partial
 from torch import Tensor
 
 from robustvision.core.losses.asymmetric import agce, aul
-from robustvision.core.losses.batch import Batch, ClassificationLoss, check_batch, check_number, own_entry
+from robustvision.core.losses.batch import Batch, ClassificationLoss, check_batch, check_number
 from robustvision.core.losses.cross_entropy import LOG_OF_ZERO
 from robustvision.core.losses.labels import IGNORED
-from robustvision.core.losses.normalized import nce_gradient
-from robustvision.core.losses.rows import by_rows
+from robustvision.core.losses.normalized import nce_rows
+from robustvision.core.losses.rows import reduce_rows
 
 
 def nce_rce_loss(
@@ -234,15 +234,11 @@ def _sum(batch: Batch, alpha: float, beta: float, passive: Callable[[Tensor], tu
     ``passive`` maps log p_y, [b], to the loss and its derivative.
     """
 
-    def rows(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        log_p = logits.log_softmax(1)
-        total, own = log_p.sum(1), own_entry(log_p, target)
-        share = own / total
-        losses, slope = passive(own)
-        gradient = nce_gradient(logits, target, share, total, alpha, beta * slope)
-        return alpha * share + beta * losses, gradient
+    def weighed(log_p: Tensor) -> tuple[Tensor, Tensor]:
+        losses, slope = passive(log_p)
+        return beta * losses, beta * slope
 
-    return batch.reduce(by_rows(rows, batch.logits, batch.target))
+    return reduce_rows(partial(nce_rows, alpha=alpha, passive=weighed), batch)
 
 
 def _rce(log_p: Tensor) -> tuple[Tensor, Tensor]:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from robustvision.core.errors import InputError
-from robustvision.core.losses.batch import ClassificationLoss, check_batch, check_number, label_margins
+from robustvision.core.losses.batch import Batch, ClassificationLoss, check_batch, check_number, label_margins
 from robustvision.core.losses.dro import kl_dro
 from robustvision.core.losses.labels import IGNORED, in_float32_at_least
 from robustvision.core.losses.ldr import (
@@ -21,7 +19,7 @@ from robustvision.core.losses.ldr import (
     normalize_logits,
     scaled_outputs,
 )
-from robustvision.core.losses.rows import by_rows, map_rows
+from robustvision.core.losses.rows import map_rows, reduce_rows
 from robustvision.core.losses.sample_state import SampleState
 
 SMOOTHING = 1e-5
@@ -76,10 +74,7 @@ def aldr_loss(
     """
     _check_aldr(lam0, alpha, normalize)
     batch = check_batch(logits, target, weight=weight, ignore_index=ignore_index, reduction=reduction, least_classes=2)
-    lam = lam.detach().to(batch.logits.dtype)
-    of_rows = partial(ldr_rows, margin=margin, normalize=normalize)
-    curvature = alpha * math.log(batch.logits.shape[1]) / lam0
-    return batch.reduce(by_rows(of_rows, batch.logits, batch.target, lam) - 0.5 * curvature * (lam - lam0).square())
+    return _aldr_of(batch, lam, lam0, alpha, margin, normalize)
 
 
 @torch.no_grad()
@@ -245,10 +240,9 @@ class ALDRLoss(ClassificationLoss):
             least_classes=2,
         )
         lam = self._temperatures(batch.logits.detach(), batch.target, batch.counted, index)
-        settings: dict[str, Any] = {"ignore_index": self.ignore_index, "reduction": self.reduction, **self.settings}
-        return aldr_loss(logits, target, lam, weight=weight, **settings)
+        return _aldr_of(batch, lam, **self.settings)
 
-    def _temperatures(self, logits: Tensor, target: Tensor, counted: Tensor, index: Tensor | None) -> Tensor:
+    def _temperatures(self, logits: Tensor, target: Tensor, counted: Tensor | None, index: Tensor | None) -> Tensor:
         shape = {name: self.settings[name] for name in ("lam0", "alpha", "normalize")}
         if self.state is None:
             return aldr_fixed_point(logits, target, margin=self.settings["margin"], **shape)
@@ -265,6 +259,16 @@ class ALDRLoss(ClassificationLoss):
         if self.state is None:
             raise InputError("an exact ALDRLoss remembers no sample: make it with num_samples=... and exact=False")
         return self.state.read(self.state.check(index, len(index)))
+
+
+def _aldr_of(batch: Batch, lam: Tensor, lam0: float, alpha: float, margin: float, normalize: Normalization) -> Tensor:
+    half_curvature = 0.5 * alpha * math.log(batch.logits.shape[1]) / lam0
+
+    def rows(logits: Tensor, target: Tensor, lam: Tensor) -> tuple[Tensor, Tensor]:
+        losses, gradient = ldr_rows(logits, target, lam, margin, normalize)
+        return losses - half_curvature * (lam - lam0).square(), gradient
+
+    return reduce_rows(rows, batch, lam.detach().to(batch.logits.dtype))
 
 
 def _temperature_at(divergence: Tensor, lam0: float, alpha: float, classes: int) -> Tensor:

@@ -14,15 +14,16 @@ from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, elu
 
 from robustvision.core.errors import InputError
 from robustvision.core.losses.labels import (
     IGNORED,
+    check_and_count,
     check_reduction,
     check_scores,
-    check_scores_and_labels,
     describe,
+    mass,
     reduce,
 )
 
@@ -33,14 +34,14 @@ class Batch(NamedTuple):
     Attributes:
         logits: [B, C], float32 or float64.
         target: int64 [B] with class 0 in the place of ignored labels; or, where ``is_soft``, a float [B, C].
-        counted: bool [B]: which samples are not ignored.
+        counted: bool [B]: which samples are not ignored; None where none is known to be.
         weight: One weight a sample, [B], or None.
         reduction: "none", "mean" or "sum".
     """
 
     logits: Tensor
     target: Tensor
-    counted: Tensor
+    counted: Tensor | None
     weight: Tensor | None
     reduction: str
 
@@ -64,6 +65,13 @@ class Batch(NamedTuple):
     def reduce(self, losses: Tensor) -> Tensor:
         """Weigh and reduce the losses of the samples, [B]."""
         return reduce(losses, self.counted, self.reduction, self.weight)
+
+    def shares(self) -> Tensor | float:
+        """The derivative of ``reduce``'s sum or mean with respect to the losses: one for all, or for each, [B]."""
+        share = 1.0 if self.weight is None else self.weight
+        if self.reduction == "mean":
+            share = share / mass(len(self.target), self.counted, self.weight)
+        return share if self.counted is None else share * self.counted
 
 
 def check_batch(
@@ -100,11 +108,10 @@ def check_batch(
     dtype = torch.promote_types(logits.dtype, torch.float32)
     if soft and target.is_floating_point():
         target = _check_distribution(logits, target).to(dtype)
-        counted = torch.ones_like(target[:, 0], dtype=torch.bool)
+        counted = None
     else:
-        target = check_scores_and_labels(logits, target, ignore_index)
-        counted = target != ignore_index
-        target = target.masked_fill(~counted, 0)
+        target, counted = check_and_count(logits, target, ignore_index)
+        target = target if counted is None else target.masked_fill(~counted, 0)
     if weight is not None:
         weight = check_weight(logits, weight).to(dtype)
     return Batch(logits.to(dtype), target, counted, weight, reduction)
@@ -112,16 +119,24 @@ def check_batch(
 
 def own_entry(values: Tensor, target: Tensor) -> Tensor:
     """The entry of each sample's own class: [B, C] and int64 [B] to [B]."""
-    return values.gather(1, target[:, None]).squeeze(1)
+    return values.gather(1, target.unsqueeze(1)).squeeze(1)
 
 
 def expm1(x: Tensor) -> Tensor:
-    """exp(x) - 1, exact to the last digit, and so is its gradient.
+    """exp(x) - 1 of x at most 0, exact to the last digit, and so is its gradient: torch's ELU.
 
-    Torch's own takes value + 1 for the gradient. For log p of an improbable class that is a difference of nearly equal
-    numbers, and 0 from p = 3e-8 on.
+    Torch's expm1 takes value + 1 for the gradient. For log p of an improbable class that is a difference of nearly
+    equal numbers, and 0 from p = 3e-8 on.
     """
-    return torch.where(x > -1.0, x.clamp_min(-1.0).expm1(), x.exp() - 1.0)
+    return elu(x)
+
+
+LOG2_E = 1.0 / math.log(2.0)
+
+
+def exp_(x: Tensor, scale: Tensor | float = 1.0) -> Tensor:
+    """exp(scale * x), in place: by exp2, which in torch is three times as fast as exp."""
+    return x.mul_(LOG2_E * scale).exp2_()
 
 
 def label_margins(scores: Tensor, target: Tensor, margin: float) -> Tensor:

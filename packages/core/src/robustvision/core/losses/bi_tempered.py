@@ -11,7 +11,7 @@ from torch import Tensor
 from robustvision.core.errors import InputError
 from robustvision.core.losses.batch import ClassificationLoss, check_batch, check_number, own_entry
 from robustvision.core.losses.labels import IGNORED
-from robustvision.core.losses.rows import by_rows, own_minus
+from robustvision.core.losses.rows import own_minus, reduce_rows
 
 NEWTON_STEPS = 50
 
@@ -56,7 +56,7 @@ def bi_tempered_loss(
     """
     _check_temperatures(t1, t2)
     batch = check_batch(logits, target, weight=weight, ignore_index=ignore_index, reduction=reduction, soft=True)
-    return batch.reduce(by_rows(partial(_bi_tempered_rows, t1=t1, t2=t2), batch.logits, batch.target))
+    return reduce_rows(partial(_bi_tempered_rows, t1=t1, t2=t2), batch)
 
 
 class BiTemperedLoss(ClassificationLoss):

@@ -260,6 +260,8 @@ def _phi(s: Tensor, tau: float, max_exponent: float | None) -> Tensor:
     """The loss as a function of s = -log p_y: (exp((1 - tau) s) - 1) / (1 - tau)."""
     if abs(tau - 1.0) < NEAR_ONE:
         return s
-    largest = math.log(torch.finfo(s.dtype).max) - 8.0  # room for the sum over a batch
     exponent = (1.0 - tau) * s
-    return expm1(exponent.clamp_max(min(largest, max_exponent or largest))) / (1.0 - tau)
+    if tau > 1.0:
+        return expm1(exponent) / (1.0 - tau)
+    largest = math.log(torch.finfo(s.dtype).max) - 8.0  # room for the sum over a batch
+    return exponent.clamp_max(min(largest, max_exponent or largest)).expm1() / (1.0 - tau)

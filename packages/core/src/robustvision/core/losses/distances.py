@@ -11,7 +11,7 @@ from torch import Tensor
 from robustvision.core.errors import InputError
 from robustvision.core.losses.batch import ClassificationLoss, check_batch, check_number, expm1, own_entry
 from robustvision.core.losses.labels import IGNORED
-from robustvision.core.losses.rows import by_rows, own_minus
+from robustvision.core.losses.rows import own_minus, reduce_rows
 
 
 def mae_loss(
@@ -102,7 +102,7 @@ def mse_loss(
         tensor(1.0211)
     """
     batch = check_batch(logits, target, weight=weight, ignore_index=ignore_index, reduction=reduction, soft=True)
-    return batch.reduce(by_rows(_mse_rows, batch.logits, batch.target))
+    return reduce_rows(_mse_rows, batch)
 
 
 class MSELoss(ClassificationLoss):
@@ -218,7 +218,7 @@ def rll_loss(
     """
     check_number("a", a, above=0.0)
     batch = check_batch(logits, target, weight=weight, ignore_index=ignore_index, reduction=reduction, least_classes=2)
-    return batch.reduce(by_rows(partial(_rll_rows, a=a), batch.logits, batch.target))
+    return reduce_rows(partial(_rll_rows, a=a), batch)
 
 
 class RLLLoss(ClassificationLoss):
@@ -242,19 +242,20 @@ def _mse_rows(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     if target.ndim == 2:
         error = p - target
         losses, along = error.square().sum(1), (p * error).sum(1)
-    else:
-        squares, own = p.square().sum(1), own_entry(p, target)
-        losses, along = squares - 2.0 * own + 1.0, squares - own
-        error = own_minus(p.clone(), target, 1.0)
-    return losses, error.sub_(along[:, None]).mul_(p).mul_(2.0)
+        return losses, error.sub_(along[:, None]).mul_(p).mul_(2.0)
+    squares, own = p.square().sum(1), own_entry(p, target)
+    twice_error = torch.add(2.0 * (own - squares)[:, None], p, alpha=2.0)  # less the mean of the error under p
+    return squares - 2.0 * own + 1.0, own_minus(twice_error, target, 2.0).mul_(p)
 
 
 def _js_of(log_p: Tensor, pi: float) -> Tensor:
     """With a one-hot target m differs from (1 - pi) p in one entry, so p_y alone decides."""
-    p = log_p.exp()
-    log_m = (pi + (1.0 - pi) * p).log()
-    from_prediction = p * (log_p.clamp_min(torch.finfo(p.dtype).min) - log_m) + math.log1p(-pi) * expm1(log_p)
-    return _js_scale(pi) * (-pi * log_m + (1.0 - pi) * from_prediction)
+    p, less = log_p.exp(), expm1(log_p)
+    log_m = ((1.0 - pi) * p + pi).log()
+    from_prediction = p * (log_p.clamp_min(torch.finfo(p.dtype).min) - log_m)
+    from_prediction = torch.add(from_prediction, less, alpha=math.log1p(-pi))
+    scale = _js_scale(pi)
+    return torch.add((1.0 - pi) * scale * from_prediction, log_m, alpha=-pi * scale)
 
 
 def _js_between(target: Tensor, log_p: Tensor, pi: float) -> Tensor:
@@ -271,14 +272,27 @@ def _js_scale(pi: float) -> float:
 
 def _rll_rows(logits: Tensor, target: Tensor, a: float) -> tuple[Tensor, Tensor]:
     others = 1.0 / (logits.shape[1] - 1)
+    own = target.unsqueeze(1)
     p = logits.softmax(1)
     shifted = p + a
-    pull = (p / shifted).mul_(others)  # p_k times the derivative of log(a + p_k)
-    own_minus(pull, target, (1.0 / others + 1.0) * own_entry(pull, target))
-    logs = shifted.log_()
-    own = own_entry(logs, target)
-    losses = math.log((a + 1.0) / a) - own + others * (logs.sum(1) - own)
-    return losses, pull.addcmul_(p, pull.sum(1, keepdim=True), value=-1.0)
+    own_log = shifted.gather(1, own).log().squeeze(1)
+    losses = torch.add(math.log((a + 1.0) / a) - (1.0 + others) * own_log, _sum_of_logs(shifted, a), alpha=others)
+    pull = torch.div(p, shifted, out=shifted)  # p_k times the derivative of log(a + p_k)
+    pull.scatter_(1, own, (-1.0 / others) * pull.gather(1, own))
+    return losses, pull.addcmul_(p, pull.sum(1, keepdim=True), value=-1.0).mul_(others)
+
+
+def _sum_of_logs(x: Tensor, a: float) -> Tensor:
+    """The sums of the logarithms of x, [b, C] to [b]; x lies between a and a + 1.
+
+    Products cost less than logarithms, so up to eight classes are multiplied, if nothing can over- or underflow.
+    """
+    limits = torch.finfo(x.dtype)
+    share = max(math.log(a + 1.0) / math.log(limits.max), math.log(a) / math.log(limits.tiny))
+    factors = max(1, int(min(1.0 / share, 8, x.shape[1])))
+    whole = x.shape[1] // factors * factors
+    sums: Tensor = x[:, :whole].unflatten(1, (factors, -1)).prod(1).log().sum(1)
+    return sums if whole == x.shape[1] else sums + x[:, whole:].prod(1).log()
 
 
 def _check_pi(pi: float) -> None:

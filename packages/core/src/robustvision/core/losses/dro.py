@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from robustvision.core.errors import InputError
-from robustvision.core.losses.batch import check_number, check_weight
-from robustvision.core.losses.labels import IGNORED, in_float32_at_least
+from robustvision.core.losses.batch import check_number, check_weight, exp_
+from robustvision.core.losses.labels import IGNORED, check_and_count, in_float32_at_least
 
 SMALLEST, LARGEST = 1e-30, 1e30
 """Beyond these a temperature stands for its limit, 0 or infinity."""
@@ -90,18 +90,17 @@ def kl_dro(x: Tensor, lam: float | Tensor, prior: Tensor | None = None, dim: int
     x = _checked(x, dim)
     _check_temperature(lam)
     prior = None if prior is None else _check_prior(prior.to(x.dtype), x, dim)
-    learns = isinstance(lam, Tensor) and lam.requires_grad
     lam = temperature(lam, x, dim)
     if prior is None:
         top = x.detach().amax(dim, keepdim=True)
     else:
         top = x.detach().masked_fill(prior == 0, -torch.inf).amax(dim, keepdim=True)
         x = torch.where(prior > 0, x, top)
-    u = (x - top) / lam
-    if learns:  # the gradient of lam multiplies u by a weight of 0
-        u = u.clamp_min(-FARTHEST)
-    log_mean, weights = log_mean_exp(u, prior, dim)
-    return KLDRO((top + lam * log_mean).squeeze(dim), weights.detach())
+    below = x - top
+    if isinstance(lam, Tensor) and lam.requires_grad:  # its gradient multiplies this by a weight of 0
+        below = torch.maximum(below, -FARTHEST * lam)
+    log_mean, weights = log_mean_exp(below, lam, prior, dim)
+    return KLDRO((top + lam * log_mean).squeeze(dim), weights)
 
 
 def temperature(lam: float | Tensor, x: Tensor, dim: int = -1) -> float | Tensor:
@@ -116,46 +115,46 @@ NEAR = -0.25
 """From here on the plain logarithm of a mean of exponentials is right to some units in the last place."""
 
 
-def log_mean_exp(u: Tensor, prior: Tensor | None = None, dim: int = -1) -> tuple[Tensor, Tensor]:
-    """The logarithm of the mean of exp(u), to the last digit also where it is near 0, and the softmax.
+def log_mean_exp(x: Tensor, lam: float | Tensor, prior: Tensor | None = None, dim: int = -1) -> tuple[Tensor, Tensor]:
+    """The logarithm of the mean of exp(x / lam), to the last digit also where it is near 0, and the softmax.
 
-    Where u lies near 0 the mean is near 1, its logarithm near 0, and a large temperature multiplies the error: there
-    log1p of the mean of expm1 is exact. Elsewhere the plain logarithm is. A compiler is given both ways.
+    Where x / lam lies near 0 the mean is near 1, its logarithm near 0, and a large temperature multiplies the error:
+    there log1p of the mean of expm1 is exact. Elsewhere the plain logarithm is. A compiler is given both ways.
 
     Args:
-        u: At most 0, and 0 somewhere, floating point.
+        x: At most 0, and 0 somewhere, floating point; used up where it wants no gradient, for fresh memory is what
+            costs most.
+        lam: The temperature, above 0, a number or a tensor that broadcasts to the logarithm.
         prior: The weights of the mean, as for :func:`kl_dro`; uniform where None.
         dim: The dimension of the mean, which is kept.
 
     Returns:
-        The logarithm, and the weights prior exp(u) / mean.
+        The logarithm, and the weights prior exp(x / lam) / mean, without gradient.
     """
 
     def mean_of(values: Tensor) -> Tensor:
         return values.mean(dim, keepdim=True) if prior is None else (prior * values).sum(dim, keepdim=True)
 
     def normalised(e: Tensor, mean: Tensor) -> Tensor:
+        e, mean = e.detach(), mean.detach()
         if prior is not None:
             return prior * e / mean
-        # Nobody else holds e where no gradient is wanted, and fresh memory is what costs most.
-        return e / (mean * u.shape[dim]) if u.requires_grad else e.div_(mean * u.shape[dim])
+        total = x.shape[dim] * mean
+        return e / total if x.requires_grad else e.div_(total)
 
-    is_near = u.detach().amin(dim, keepdim=True) >= NEAR
-    may_look = u.device.type == "cpu" and not torch.compiler.is_compiling()
-    if may_look and is_near.all():
-        less = u.expm1()
+    is_far = x.detach().amin(dim, keepdim=True) < NEAR * lam
+    may_look = x.device.type == "cpu" and not torch.compiler.is_compiling()
+    if may_look and is_far.all():
+        near = None
+    else:
+        less = (x / lam).clamp_min(NEAR).expm1()
         excess = mean_of(less)
-        return excess.log1p(), normalised(less + 1.0 if u.requires_grad else less.add_(1.0), excess + 1.0)
-    is_far = may_look and not is_near.any()
-    if is_far and prior is None:  # torch's softmax is one pass
-        weights = u.softmax(dim)
-        return -(weights.amax(dim, keepdim=True) * u.shape[dim]).log(), weights
-    e = u.exp()
+        near = excess.log1p()
+        if may_look and not is_far.any():
+            return near, normalised(less + 1.0, excess + 1.0)
+    e = (x / lam).exp() if x.requires_grad else exp_(x, 1.0 / lam)
     mean = mean_of(e)
-    log_mean = mean.log()
-    if not is_far:
-        log_mean = torch.where(is_near, mean_of(u.clamp_min(NEAR).expm1()).log1p(), log_mean)
-    return log_mean, normalised(e, mean)
+    return mean.log() if near is None else torch.where(is_far, mean.log(), near), normalised(e, mean)
 
 
 def kl_dro_ball(x: Tensor, radius: float | Tensor, prior: Tensor | None = None, dim: int = -1) -> KLDROBall:
@@ -238,11 +237,15 @@ class SampleDRO(nn.Module):
         losses: Tensor = self.loss(logits, target, index=index)
         if losses.numel() == 0:
             return losses.sum()
-        mass = torch.ones_like(losses) if weight is None else check_weight(losses, weight).to(losses.dtype)
+        counted = None
         if not target.is_floating_point():
-            mass = mass.masked_fill(target == getattr(self.loss, "ignore_index", IGNORED), 0.0)
-        total = mass.sum()
-        prior = torch.where(total > 0, mass / total, 1.0 / len(losses))  # where nothing counts, all losses are 0
+            counted = check_and_count(logits, target, getattr(self.loss, "ignore_index", IGNORED))[1]
+        prior = None
+        if weight is not None or counted is not None:
+            mass = torch.ones_like(losses) if weight is None else check_weight(losses, weight).to(losses.dtype)
+            mass = mass if counted is None else mass.masked_fill(~counted, 0.0)
+            total = mass.sum()
+            prior = torch.where(total > 0, mass / total, 1.0 / len(losses))  # where nothing counts, all losses are 0
         if self.radius is not None:
             return kl_dro_ball(losses, self.radius, prior).value
         assert self.lam is not None

@@ -47,24 +47,41 @@ def check_scores_and_labels(scores: Tensor, labels: Tensor, ignore_index: int = 
     Raises:
         InputError: Another shape or dtype, or a label that is neither a class nor ``ignore_index``.
     """
+    return check_and_count(scores, labels, ignore_index)[0]
+
+
+def check_and_count(scores: Tensor, labels: Tensor, ignore_index: int) -> tuple[Tensor, Tensor | None]:
+    """Check as :func:`check_scores_and_labels`; also say which samples count, bool [B], or None where all are known to.
+
+    Args:
+        scores: [B, C].
+        labels: [B].
+        ignore_index: The label of a sample that does not count.
+
+    Returns:
+        The labels as int64, and which count.
+    """
     check_scores(scores)
     batch, classes = scores.shape
     labels = check_labels(labels, batch)
-    if labels.device.type == "cpu" and batch and not torch.compiler.is_compiling():
-        lowest, highest = (int(bound) for bound in labels.aminmax())
-        if lowest < 0 or highest >= classes:  # ignored labels may be among them
-            counted = labels[labels != ignore_index]
-            lowest, highest = (int(bound) for bound in counted.aminmax()) if counted.numel() else (0, 0)
-        if highest >= classes:
-            raise InputError(
-                f"the labels hold {highest}, but the head has {classes} classes: "
-                f"pass num_classes={highest + 1} or mend the labels"
-            )
-        if lowest < 0:
-            raise InputError(
-                f"the labels hold {lowest}, but only {ignore_index} (ignored) and 0 to {classes - 1} are labels"
-            )
-    return labels
+    if labels.device.type != "cpu" or not batch or torch.compiler.is_compiling():
+        return labels, labels != ignore_index
+    lowest, highest = (int(bound) for bound in labels.aminmax())
+    if lowest >= 0 and highest < classes and not lowest <= ignore_index <= highest:
+        return labels, None
+    counted = labels != ignore_index
+    rest = labels[counted]
+    lowest, highest = (int(bound) for bound in rest.aminmax()) if rest.numel() else (0, 0)
+    if highest >= classes:
+        raise InputError(
+            f"the labels hold {highest}, but the head has {classes} classes: "
+            f"pass num_classes={highest + 1} or mend the labels"
+        )
+    if lowest < 0:
+        raise InputError(
+            f"the labels hold {lowest}, but only {ignore_index} (ignored) and 0 to {classes - 1} are labels"
+        )
+    return labels, counted
 
 
 def check_labels(labels: Tensor, batch: int) -> Tensor:
@@ -99,30 +116,37 @@ def own_index(labels: Tensor) -> Tensor:
     return labels.masked_fill(labels == IGNORED, 0)[:, None]
 
 
-def reduce(losses: Tensor, counted: Tensor, reduction: str, weight: Tensor | None = None) -> Tensor:
+def reduce(losses: Tensor, counted: Tensor | None, reduction: str, weight: Tensor | None = None) -> Tensor:
     """Reduce the losses of samples, of which some do not count.
 
     Args:
         losses: One loss a sample, [B].
-        counted: Which samples count, bool [B]; the others become exactly 0, with no gradient where it is finite.
+        counted: Which samples count, bool [B], or None for all; the others become exactly 0, with no gradient where it
+            is finite.
         reduction: "none", "sum", or "mean" over the samples that count (0 where none does).
         weight: One weight a sample, [B], or None for 1 each; the mean is then the weighted one.
 
     Returns:
         [B] for "none", else a scalar.
     """
-    losses = losses.masked_fill(~counted, 0.0)
+    if counted is not None:
+        losses = losses.masked_fill(~counted, 0.0)
     if weight is not None:
         losses = losses * weight
     if reduction == "none":
         return losses
+    if weight is None and counted is None and losses.numel():
+        return losses.mean() if reduction == "mean" else losses.sum()
     total = losses.sum()
-    if reduction == "sum":
-        return total
+    return total / mass(losses.numel(), counted, weight) if reduction == "mean" else total
+
+
+def mass(count: int, counted: Tensor | None, weight: Tensor | None) -> Tensor | int:
+    """What a mean of ``count`` losses divides by: the number or the weight of those that count; 1 where none does."""
     if weight is None:
-        return total / counted.sum().clamp_min(1)
-    mass = weight.masked_fill(~counted, 0.0).sum()
-    return total / mass.masked_fill(mass == 0, 1.0)
+        return max(count, 1) if counted is None else counted.sum().clamp_min(1)
+    total = (weight if counted is None else weight.masked_fill(~counted, 0.0)).sum()
+    return total.masked_fill(total == 0, 1.0)
 
 
 def check_scores(scores: Tensor) -> None:

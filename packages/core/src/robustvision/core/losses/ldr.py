@@ -18,7 +18,7 @@ from robustvision.core.errors import InputError
 from robustvision.core.losses.batch import ClassificationLoss, check_batch, check_number, label_margins
 from robustvision.core.losses.dro import log_mean_exp, temperature
 from robustvision.core.losses.labels import IGNORED
-from robustvision.core.losses.rows import by_rows, own_minus
+from robustvision.core.losses.rows import own_minus, reduce_rows
 
 SMALLEST_NORM = 1e-12
 """The official code has no such guard: logits of 0, as a head initialised with zeros gives them, become NaN there."""
@@ -41,8 +41,10 @@ def normalize_logits(logits: Tensor, normalize: Normalization) -> Tensor:
         >>> normalize_logits(torch.tensor([[3.0, -1.0, 2.0]]), "l1")
         tensor([[ 1.5000, -0.5000,  1.0000]])
     """
+    if normalize == "none":
+        return logits
     sizes, norm = _sizes(logits, normalize)
-    return sizes if normalize == "none" else sizes / norm.clamp_min(SMALLEST_NORM)
+    return sizes / norm
 
 
 def ldr_loss(
@@ -90,7 +92,7 @@ def ldr_loss(
     check_number("lam", lam, least=0.0, may_be_infinite=True)
     batch = check_batch(logits, target, weight=weight, ignore_index=ignore_index, reduction=reduction, least_classes=2)
     of_rows = partial(ldr_rows, lam=lam, margin=margin, normalize=normalize)
-    return batch.reduce(by_rows(of_rows, batch.logits, batch.target))
+    return reduce_rows(of_rows, batch)
 
 
 class LDRLoss(ClassificationLoss):
@@ -169,7 +171,7 @@ def ldr_k_loss(
     if not 1 <= k <= classes:
         raise InputError(f"k is {k}, but a class weighs at most 1/k: it must lie between 1 and the {classes} classes")
     of_rows = partial(_ldr_k_rows, k=k, lam=lam, margin=margin, normalize=normalize)
-    return batch.reduce(by_rows(of_rows, batch.logits, batch.target))
+    return reduce_rows(of_rows, batch)
 
 
 class LDRKLoss(ClassificationLoss):
@@ -205,53 +207,55 @@ def ldr_rows(
 ) -> tuple[Tensor, Tensor]:
     """The LDR-KL losses of some rows, and their gradient: the worst weights minus the label.
 
-    It is ``kl_dro`` of the ``label_margins`` d of the normalised outputs, in as few passes over the scores as can be.
+    It is ``kl_dro`` of the ``label_margins`` of the normalised outputs, in as few passes over the scores as can be: the
+    outputs stay as they are, the temperature and the margin are multiplied by their norm instead.
     """
-    own = target[:, None]
-    sizes, norm = _sizes(logits, normalize)
-    ahead = (sizes - sizes.gather(1, own)).scatter_(1, own, -torch.inf)
-    if normalize != "none":
-        ahead.mul_(norm.clamp_min(SMALLEST_NORM).reciprocal())
-    top = ahead.amax(1, keepdim=True).clamp_min_(-margin)  # of d - margin; d of the own class is 0
+    own = target.unsqueeze(1)
     lam = temperature(lam, logits)
-    u = ahead.sub_(top).scatter_(1, own, -margin - top).div_(lam)  # exactly 0 at the top, whatever the temperature
-    top = top + margin
-    log_mean, weights = log_mean_exp(u)
-    losses = (top + lam * log_mean).squeeze(1)
     if normalize == "none":
-        return losses, own_minus(weights, target, 1.0)
-    # The weights' mean of the outputs, less the own one: d is the outputs less the own one, and the margin.
-    along = top + lam * (weights * u).sum(1, keepdim=True) - margin * (1.0 - weights.gather(1, own))
-    return losses, _through_normalization(own_minus(weights, target, 1.0), along, norm, logits, normalize)
+        losses, weights = _worst_mean((logits - logits.gather(1, own)).scatter_(1, own, -margin), lam)
+        return losses.squeeze(1) + margin, own_minus(weights, target, 1.0)
+    sizes, norm = _sizes(logits, normalize)
+    own_size = sizes.gather(1, own)
+    smallest = torch.finfo(norm.dtype).tiny
+    ahead = (sizes - own_size).scatter_(1, own, -margin * norm)
+    losses, weights = _worst_mean(ahead, (norm * lam).clamp_min_(smallest))
+    along = (weights * sizes).sum(1, keepdim=True) - own_size
+    by_outputs = own_minus(weights, target, 1.0)
+    return (losses / norm + margin).squeeze(1), _through_normalization(by_outputs, along, norm, logits, normalize)
+
+
+def _worst_mean(ahead: Tensor, lam: float | Tensor) -> tuple[Tensor, Tensor]:
+    """``kl_dro`` of [b, C], with values [b, 1]; without gradient, and ``ahead`` is used up."""
+    top = ahead.amax(1, keepdim=True)
+    log_mean, weights = log_mean_exp(ahead.sub_(top), lam)  # 0 at the top, whatever the temperature
+    return top + lam * log_mean, weights
 
 
 def scaled_outputs(logits: Tensor, lam: Tensor, normalize: Normalization) -> Tensor:
     """The normalised outputs over each sample's temperature, [b, C] and [b] to [b, C]."""
-    sizes, norm = _sizes(logits, normalize)
-    return sizes * (norm.clamp_min(SMALLEST_NORM) * lam[:, None]).reciprocal()
-
-
-def _sizes(logits: Tensor, normalize: Normalization) -> tuple[Tensor, Tensor]:
-    """The outputs s before they are normalised, [b, C], and the mean of |s|, [b, 1]."""
     if normalize == "none":
-        return logits, torch.ones_like(logits[:, :1])
-    if normalize == "l1":
-        return logits, logits.abs().mean(1, keepdim=True)
-    outputs = softplus(logits)
-    return outputs, outputs.mean(1, keepdim=True)
+        return logits * lam[:, None].reciprocal()
+    sizes, norm = _sizes(logits, normalize)
+    return sizes * (norm * lam[:, None]).reciprocal()
+
+
+def _sizes(logits: Tensor, normalize: Literal["l1", "softplus"]) -> tuple[Tensor, Tensor]:
+    """The outputs s before they are normalised, [b, C], and the mean of |s|, at least SMALLEST_NORM, [b, 1]."""
+    outputs = logits if normalize == "l1" else softplus(logits)
+    sizes = logits.abs() if normalize == "l1" else outputs
+    return outputs, sizes.mean(1, keepdim=True).clamp_min(SMALLEST_NORM)
 
 
 def _through_normalization(
-    by_outputs: Tensor, along: Tensor, norm: Tensor, logits: Tensor, normalize: Normalization
+    by_outputs: Tensor, along: Tensor, norm: Tensor, logits: Tensor, normalize: Literal["l1", "softplus"]
 ) -> Tensor:
     """A gradient with respect to normalised outputs g = s / mean|s|, [b, C], as one with respect to the logits.
 
-    In place. ``along`` is the sum of the gradient times g, [b, 1].
+    In place. ``along`` is the sum of the gradient times s, [b, 1].
     """
-    if normalize == "none":
-        return by_outputs
-    share = along.masked_fill(norm <= SMALLEST_NORM, 0.0) / logits.shape[1]
-    inverse = norm.clamp_min(SMALLEST_NORM).reciprocal()
+    inverse = norm.reciprocal()
+    share = (along * inverse).masked_fill_(norm <= SMALLEST_NORM, 0.0).div_(logits.shape[1])
     if normalize == "l1":
         return by_outputs.addcmul_(logits.sign(), share, value=-1.0).mul_(inverse)
     return by_outputs.sub_(share).mul_(logits.sigmoid().mul_(inverse))
@@ -260,14 +264,14 @@ def _through_normalization(
 def _ldr_k_rows(
     logits: Tensor, target: Tensor, k: int, lam: float, margin: float, normalize: Normalization
 ) -> tuple[Tensor, Tensor]:
-    sizes, norm = _sizes(logits, normalize)
-    outputs = sizes / norm.clamp_min(SMALLEST_NORM)
-    del sizes
-    margins = label_margins(outputs, target, margin)
+    sizes, norm = (logits, None) if normalize == "none" else _sizes(logits, normalize)
+    margins = label_margins(sizes if norm is None else sizes / norm, target, margin)
     weights = _capped_weights(margins / lam, k)
     losses = (weights * margins).sum(1) - lam * kl_from_uniform(weights)
     by_outputs = own_minus(weights, target, 1.0)
-    along = (by_outputs * outputs).sum(1, keepdim=True)
+    if normalize == "none" or norm is None:
+        return losses, by_outputs
+    along = (by_outputs * sizes).sum(1, keepdim=True)
     return losses, _through_normalization(by_outputs, along, norm, logits, normalize)
 
 

@@ -296,6 +296,7 @@ def _angle(cosine: Tensor) -> Tensor:
 def _cross_entropy(batch: Batch, logits: Tensor, change: Tensor | None = None) -> Tensor:
     """Cross-entropy after a change [B] of the own-class logits; added in place: replacing would copy the gradient."""
     if change is not None:
-        change = change.masked_fill(~batch.counted, 0.0)
+        if batch.counted is not None:
+            change = change.masked_fill(~batch.counted, 0.0)
         logits = logits.scatter_add_(1, batch.target[:, None], change[:, None])
     return batch.reduce(cross_entropy(logits, batch.target, reduction="none"))

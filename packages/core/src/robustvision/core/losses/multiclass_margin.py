@@ -8,7 +8,7 @@ from torch import Tensor
 
 from robustvision.core.losses.batch import ClassificationLoss, check_batch, label_margins
 from robustvision.core.losses.labels import IGNORED
-from robustvision.core.losses.rows import by_rows, own_minus
+from robustvision.core.losses.rows import own_minus, reduce_rows
 
 
 def crammer_singer_loss(
@@ -46,7 +46,7 @@ def crammer_singer_loss(
         tensor(2.)
     """
     batch = check_batch(logits, target, weight=weight, ignore_index=ignore_index, reduction=reduction)
-    return batch.reduce(by_rows(partial(_worst_margin, margin=margin), batch.logits, batch.target))
+    return reduce_rows(partial(_worst_margin, margin=margin), batch)
 
 
 class CrammerSingerLoss(ClassificationLoss):
@@ -102,7 +102,7 @@ def weston_watkins_loss(
         tensor(2.)
     """
     batch = check_batch(logits, target, weight=weight, ignore_index=ignore_index, reduction=reduction)
-    return batch.reduce(by_rows(partial(_sum_of_margins, margin=margin), batch.logits, batch.target))
+    return reduce_rows(partial(_sum_of_margins, margin=margin), batch)
 
 
 class WestonWatkinsLoss(ClassificationLoss):
@@ -124,11 +124,11 @@ class WestonWatkinsLoss(ClassificationLoss):
 def _worst_margin(logits: Tensor, target: Tensor, margin: float) -> tuple[Tensor, Tensor]:
     margins = label_margins(logits, target, margin)
     losses = margins.amax(1)
-    worst = (margins == losses[:, None]).to(margins.dtype)  # ties share the gradient
+    worst = margins.eq_(losses[:, None])  # ties share the gradient
     return losses, own_minus(worst.div_(worst.sum(1, keepdim=True)), target, 1.0)
 
 
 def _sum_of_margins(logits: Tensor, target: Tensor, margin: float) -> tuple[Tensor, Tensor]:
     margins = label_margins(logits, target, margin).relu_()
-    violated = (margins > 0).to(margins.dtype)
-    return margins.sum(1), own_minus(violated, target, violated.sum(1))
+    losses, violated = margins.sum(1), margins.sign_()
+    return losses, own_minus(violated, target, violated.sum(1))

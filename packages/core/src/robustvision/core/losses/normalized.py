@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import torch
 from torch import Tensor
 
-from robustvision.core.losses.batch import ClassificationLoss, check_batch, check_number, own_entry
+from robustvision.core.losses.batch import ClassificationLoss, check_batch, check_number, exp_
 from robustvision.core.losses.gce import check_q
 from robustvision.core.losses.labels import IGNORED
-from robustvision.core.losses.rows import by_rows, own_minus
+from robustvision.core.losses.rows import reduce_rows
 
 
 def nce_loss(
@@ -45,7 +46,7 @@ def nce_loss(
         tensor(0.3333)
     """
     batch = check_batch(logits, target, weight=weight, ignore_index=ignore_index, reduction=reduction, least_classes=2)
-    return batch.reduce(by_rows(_nce_rows, batch.logits, batch.target))
+    return reduce_rows(nce_rows, batch)
 
 
 class NCELoss(ClassificationLoss):
@@ -100,7 +101,7 @@ def nfl_loss(
     """
     check_number("gamma", gamma, least=0.0)
     batch = check_batch(logits, target, weight=weight, ignore_index=ignore_index, reduction=reduction, least_classes=2)
-    return batch.reduce(by_rows(partial(_nfl_rows, gamma=gamma), batch.logits, batch.target))
+    return reduce_rows(partial(_nfl_rows, gamma=gamma), batch)
 
 
 class NFLLoss(ClassificationLoss):
@@ -154,7 +155,7 @@ def ngce_loss(
     """
     check_q(q)
     batch = check_batch(logits, target, weight=weight, ignore_index=ignore_index, reduction=reduction, least_classes=2)
-    return batch.reduce(by_rows(partial(_ngce_rows, q=q), batch.logits, batch.target))
+    return reduce_rows(partial(_ngce_rows, q=q), batch)
 
 
 class NGCELoss(ClassificationLoss):
@@ -173,48 +174,63 @@ class NGCELoss(ClassificationLoss):
         super().__init__(ignore_index=ignore_index, reduction=reduction, q=q)
 
 
-def _nce_rows(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    log_p = logits.log_softmax(1)
-    total = log_p.sum(1)
-    share = own_entry(log_p, target) / total
-    return share, nce_gradient(logits, target, share, total, 1.0, torch.zeros_like(share))
+def nce_rows(
+    logits: Tensor,
+    target: Tensor,
+    alpha: float = 1.0,
+    passive: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None,
+) -> tuple[Tensor, Tensor]:
+    """alpha log p_y / sum(log p) of some rows, and a loss of log p_y; and the gradient.
 
-
-def nce_gradient(
-    logits: Tensor, target: Tensor, share: Tensor, total: Tensor, alpha: float, own_slope: Tensor
-) -> Tensor:
-    """The gradient, [b, C], of alpha log p_y / sum(log p) and something with the slope ``own_slope`` in log p_y.
-
-    From the value without alpha and the sum, [b] each.
+    ``passive`` maps log p_y, [b], to a loss and its derivative.
     """
+    own, classes = target.unsqueeze(1), logits.shape[1]
+    below = logits - logits.amax(1, keepdim=True)  # log p_k is this less the logarithm of the mass
+    own_below, sums = below.gather(1, own), below.sum(1, keepdim=True)
+    e = exp_(below)
+    mass = e.sum(1, keepdim=True)
+    log_mass = mass.log()
+    log_p, total = own_below - log_mass, sums - classes * log_mass
     scale = alpha / total
-    slope = (1.0 - logits.shape[1] * share) * scale + own_slope
-    gradient = logits.softmax(1).mul_(-slope[:, None]).sub_((share * scale)[:, None])
-    return own_minus(gradient, target, -scale - own_slope)
+    share = log_p * scale  # times alpha, as the slopes are
+    slope = scale
+    losses = share.squeeze(1)
+    if passive is not None:
+        others, others_slope = passive(log_p.squeeze(1))
+        losses, slope = losses + others, slope + others_slope[:, None]
+    shift = share / total
+    gradient = e.mul_((classes * shift - slope) / mass).sub_(shift)
+    return losses, gradient.scatter_add_(1, own, slope)
 
 
 def _nfl_rows(logits: Tensor, target: Tensor, gamma: float) -> tuple[Tensor, Tensor]:
-    log_p, p = logits.log_softmax(1), logits.softmax(1)
+    log_p = logits - logits.amax(1, keepdim=True)
+    p = exp_(log_p.clone())
+    mass = p.sum(1, keepdim=True)
+    p.mul_(mass.reciprocal())
+    log_p.sub_(mass.log())
     rest = (1.0 - p).clamp_min_(torch.finfo(p.dtype).tiny)
-    weight = rest.pow(gamma)
+    slopes = rest.pow(gamma)  # so far the weights
+    values = log_p.mul_(slopes)
     # of weight * log_p with respect to log_p; at p = 1, where rest is 0, it is the weight's limit
-    slopes = rest.reciprocal_().mul_(p).mul_(log_p).mul_(-gamma).add_(1.0).mul_(weight)
-    values = weight.mul_(log_p)
-    total = values.sum(1)
-    share = own_entry(values, target) / total
-    own_slope = own_entry(slopes, target) / total
-    by_log_p = own_minus(slopes.mul_((-share / total)[:, None]), target, -own_slope)
-    return share, by_log_p.addcmul_(p, by_log_p.sum(1, keepdim=True), value=-1.0)
+    slopes.addcdiv_(values * p, rest, value=-gamma)
+    own = target.unsqueeze(1)
+    inverse = values.sum(1, keepdim=True).reciprocal()
+    share = values.gather(1, own) * inverse
+    own_slope = slopes.gather(1, own) * inverse
+    by_log_p = slopes.mul_(-share * inverse).scatter_add_(1, own, own_slope)
+    return share.squeeze(1), by_log_p.addcmul_(p, by_log_p.sum(1, keepdim=True), value=-1.0)
 
 
 def _ngce_rows(logits: Tensor, target: Tensor, q: float) -> tuple[Tensor, Tensor]:
-    """p_k^q is softmax(q f)_k times the sum of all, which the largest class gives."""
-    p, powers = logits.softmax(1), (q * logits).softmax(1)
-    total = p.amax(1).pow(q) / powers.amax(1)
-    own = own_entry(powers, target) * total
+    own = target.unsqueeze(1)
+    p = logits - logits.amax(1, keepdim=True)
+    powers = exp_(p.clone(), q)
+    p = exp_(p)  # so far without their mass
+    mass = p.sum(1, keepdim=True)
+    inverse = mass.pow(-q)
+    total, own_power = powers.sum(1, keepdim=True) * inverse, powers.gather(1, own) * inverse  # of p_k^q
     rest = logits.shape[1] - total
-    share = (1.0 - own) / rest
-    scale = q / rest
-    gradient = p.mul_((scale * (own - share * total))[:, None])
-    gradient.addcmul_(powers, (scale * share * total)[:, None])
-    return share, own_minus(gradient, target, scale * own)
+    share, scale = (1.0 - own_power) / rest, q / rest
+    gradient = p.mul_(scale * (own_power - share * total) / mass).addcmul_(powers, scale * share * inverse)
+    return share.squeeze(1), gradient.scatter_add_(1, own, -scale * own_power)

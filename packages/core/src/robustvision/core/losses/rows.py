@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from robustvision.core.errors import InputError
+from robustvision.core.losses.batch import Batch
 
 BLOCK, WHOLE = 2**16, 2**18
 """Scores in one block, and in a batch that is small enough to stay whole: a quarter of a MiB and one in float32."""
@@ -22,25 +23,31 @@ BLOCK, WHOLE = 2**16, 2**18
 ValueAndGradient = Callable[..., tuple[Tensor, Tensor]]
 
 
-def by_rows(value_and_gradient: ValueAndGradient, logits: Tensor, *of_samples: Tensor) -> Tensor:
-    """Apply a loss that treats every sample on its own.
+def reduce_rows(value_and_gradient: ValueAndGradient, batch: Batch, *of_samples: Tensor) -> Tensor:
+    """Apply a loss that treats every sample on its own, then weigh and reduce.
 
     Args:
-        value_and_gradient: Maps logits [b, C] and the entries of ``of_samples`` for the same b samples to losses [b]
-            and their gradient with respect to the logits, [b, C]. It is called without autograd.
-        logits: [B, C]; the gradient goes to them alone.
+        value_and_gradient: Maps logits [b, C], the targets and the entries of ``of_samples`` for the same b samples to
+            losses [b] and their gradient with respect to the logits, [b, C], both tensors of their own. It is called
+            without autograd.
+        batch: B samples; the gradient goes to their logits, and to their weights.
         of_samples: Tensors with B rows each, handed on.
 
     Returns:
-        The losses, [B].
+        The loss: a scalar, or [B] for reduction "none".
 
     Raises:
-        InputError: One of ``of_samples`` wants a gradient.
+        InputError: The target or one of ``of_samples`` wants a gradient.
     """
+    of_samples = (batch.target, *of_samples)
     if any(one.requires_grad for one in of_samples):
         raise InputError("this loss has a gradient for its scores alone: pass soft targets by target.detach()")
-    losses: Tensor = _ByRows.apply(value_and_gradient, logits, *of_samples)[0]
-    return losses
+    is_traced = torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
+    learns_weight = batch.weight is not None and batch.weight.requires_grad
+    if is_traced or learns_weight or batch.reduction == "none":
+        return batch.reduce(_ByRows.apply(value_and_gradient, batch.logits, *of_samples)[0])
+    loss: Tensor = _SumOfRows.apply(value_and_gradient, batch, batch.logits, *of_samples)
+    return loss
 
 
 @torch.no_grad()
@@ -51,8 +58,10 @@ def map_rows(function: Callable[..., Tensor], logits: Tensor, *of_samples: Tenso
 
 def own_minus(values: Tensor, target: Tensor, amount: Tensor | float) -> Tensor:
     """Take ``amount``, [b] or a number, from each sample's own class in [b, C]; in place."""
-    taken = torch.as_tensor(amount, dtype=values.dtype, device=values.device).expand(len(values))
-    return values.scatter_add_(1, target[:, None], -taken[:, None])
+    own = target.unsqueeze(1)
+    if isinstance(amount, Tensor):
+        return values.scatter_add_(1, own, -amount.unsqueeze(1))
+    return values.scatter_(1, own, -amount, reduce="add")
 
 
 def _blocks(*tensors: Tensor) -> list[tuple[Tensor, ...]]:
@@ -63,18 +72,24 @@ def _blocks(*tensors: Tensor) -> list[tuple[Tensor, ...]]:
     return list(zip(*(tensor.split(rows) for tensor in tensors), strict=True))
 
 
+def _compute(value_and_gradient: ValueAndGradient, *tensors: Tensor) -> tuple[Tensor, Tensor]:
+    blocks = _blocks(*tensors)
+    if len(blocks) == 1:
+        return value_and_gradient(*blocks[0])
+    losses, gradient = [], torch.empty_like(tensors[0])
+    for block, place in zip(blocks, gradient.split(len(blocks[0][0])), strict=True):
+        values, by_logits = value_and_gradient(*block)
+        place.copy_(by_logits)
+        losses.append(values)
+    return torch.cat(losses), gradient
+
+
 class _ByRows(torch.autograd.Function):
+    """The losses of the samples, for tracers too."""
+
     @staticmethod
     def forward(value_and_gradient: ValueAndGradient, logits: Tensor, *of_samples: Tensor) -> tuple[Tensor, Tensor]:
-        blocks = _blocks(logits, *of_samples)
-        if len(blocks) == 1:
-            return value_and_gradient(*blocks[0])
-        losses, gradient = [], torch.empty_like(logits)
-        for block, place in zip(blocks, gradient.split(len(blocks[0][0])), strict=True):
-            values, by_logits = value_and_gradient(*block)
-            place.copy_(by_logits)
-            losses.append(values)
-        return torch.cat(losses), gradient
+        return _compute(value_and_gradient, logits, *of_samples)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
@@ -91,3 +106,37 @@ class _ByRows(torch.autograd.Function):
         (gradient,) = ctx.saved_tensors
         by_logits = None if upstream is None else gradient * upstream[:, None]
         return None, by_logits, *(None for _ in range(ctx.count - 2))
+
+
+class _SumOfRows(torch.autograd.Function):
+    """The sum or the mean of the losses, which hands its gradient out without a copy.
+
+    It does so once: for a graph that is kept, or differentiated again, ``_ByRows`` takes its place.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        value_and_gradient: ValueAndGradient,
+        batch: Batch,
+        logits: Tensor,
+        *of_samples: Tensor,
+    ) -> Tensor:
+        losses, ctx.gradient = _compute(value_and_gradient, logits, *of_samples)
+        ctx.value_and_gradient, ctx.shares = value_and_gradient, batch.shares()
+        ctx.save_for_backward(logits, *of_samples)
+        return batch.reduce(losses)
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+        upstream = upstream * ctx.shares
+        gradient, ctx.gradient = ctx.gradient, None
+        if gradient is None or torch.is_grad_enabled():
+            logits, *of_samples = ctx.saved_tensors
+            with torch.enable_grad():
+                losses = _ByRows.apply(ctx.value_and_gradient, logits, *of_samples)[0]
+            upstream = upstream.expand_as(losses)
+            (gradient,) = torch.autograd.grad(losses, logits, upstream, create_graph=torch.is_grad_enabled())
+        else:
+            gradient.mul_(upstream[:, None] if upstream.ndim else upstream)
+        return None, None, gradient, *(None for _ in ctx.needs_input_grad[3:])

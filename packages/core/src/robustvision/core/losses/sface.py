@@ -102,8 +102,7 @@ def sface_loss(
     with torch.no_grad():
         gates = _signed_gates(cosines, labels, k, a, b)
     losses = scale * (gates * cosines).sum(1)  # not vecdot, which autocast takes to bfloat16
-    counted = torch.ones_like(batch.counted) if push_unlabelled else batch.counted
-    return reduce(losses, counted, reduction, batch.weight)
+    return reduce(losses, None if push_unlabelled else batch.counted, reduction, batch.weight)
 
 
 class SFaceLoss(nn.Module):

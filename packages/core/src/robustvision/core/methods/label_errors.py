@@ -98,7 +98,8 @@ def negative_margin(logits: Tensor, target: Tensor, *, ignore_index: int = IGNOR
     batch = check_batch(logits, target, ignore_index=ignore_index, least_classes=2)
     own = batch.target[:, None]
     best_other = batch.logits.scatter(1, own, -torch.inf).amax(1)
-    return (best_other - batch.logits.gather(1, own)[:, 0]).masked_fill(~batch.counted, torch.nan)
+    margins = best_other - batch.logits.gather(1, own)[:, 0]
+    return margins if batch.counted is None else margins.masked_fill(~batch.counted, torch.nan)
 
 
 def individual_temperature_score(loss: ALDRLoss) -> Tensor:
