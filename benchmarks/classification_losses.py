@@ -2,8 +2,10 @@
 
 Logits [256, K] of 1,000 and 100,000 classes, float32. All losses take turns in one run. Ratios are to
 ``torch.nn.functional.cross_entropy``: of the medians, and of the shortest times, which suffer less from other work on
-the machine. Memory is the highest sum of torch's own allocations during a step; the logits themselves, which are there
-before, are not counted, their gradient is.
+the machine. As the activations of any network do, something larger is allocated and freed first: it makes glibc keep
+freed memory. Without it every fresh megabyte comes from the system, page by page, the reference's too. Memory is the
+highest sum of torch's own allocations during a step; the logits themselves, which are there before, are not counted,
+their gradient is.
 
 With ``--compile`` all of them, the reference too, go through ``torch.compile``, which fuses the passes over the scores.
 
@@ -33,6 +35,7 @@ from torch.profiler import ProfilerActivity, profile
 from robustvision.core import losses
 
 BATCH, CLASSES = 256, (1_000, 100_000)
+LARGER = 31 * 2**18  # in float32; glibc adapts itself to blocks of at most 32 MiB
 REFERENCE = "torch cross_entropy"
 OUT = Path(__file__).parent / "out" / "classification_losses.json"
 NEEDS_MORE = {"LDR-k": "sort", "bi-tempered": "iteration", "ALDR exact": "iteration"}
@@ -108,6 +111,7 @@ def peak_mib(loss: Loss, logits: Tensor, target: Tensor) -> float:
 
 def measure(classes: int, repeats: int, compiles: bool) -> list[dict[str, float | str]]:
     torch.manual_seed(0)
+    torch.ones(LARGER)
     logits = torch.randn(BATCH, classes).mul_(3).requires_grad_()
     target = torch.randint(0, classes, (BATCH,))
     named = named_losses()

@@ -134,9 +134,9 @@ def expm1(x: Tensor) -> Tensor:
 LOG2_E = 1.0 / math.log(2.0)
 
 
-def exp_(x: Tensor, scale: Tensor | float = 1.0) -> Tensor:
-    """exp(scale * x), in place: by exp2, which in torch is three times as fast as exp."""
-    return x.mul_(LOG2_E * scale).exp2_()
+def exp(x: Tensor, scale: Tensor | float = 1.0, *, uses_up: bool = False) -> Tensor:
+    """exp(scale * x) without gradient, in place if it ``uses_up`` x: by exp2, in torch three times as fast as exp."""
+    return torch.mul(x, LOG2_E * scale, out=x if uses_up else None).exp2_()
 
 
 def label_margins(scores: Tensor, target: Tensor, margin: float) -> Tensor:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from robustvision.core.errors import InputError
-from robustvision.core.losses.batch import check_number, check_weight, exp_
+from robustvision.core.losses.batch import check_number, check_weight, exp
 from robustvision.core.losses.labels import IGNORED, check_and_count, in_float32_at_least
 
 SMALLEST, LARGEST = 1e-30, 1e30
@@ -152,7 +152,7 @@ def log_mean_exp(x: Tensor, lam: float | Tensor, prior: Tensor | None = None, di
         near = excess.log1p()
         if may_look and not is_far.any():
             return near, normalised(less + 1.0, excess + 1.0)
-    e = (x / lam).exp() if x.requires_grad else exp_(x, 1.0 / lam)
+    e = (x / lam).exp() if x.requires_grad else exp(x, 1.0 / lam, uses_up=True)
     mean = mean_of(e)
     return mean.log() if near is None else torch.where(is_far, mean.log(), near), normalised(e, mean)
 

@@ -8,7 +8,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from robustvision.core.losses.batch import ClassificationLoss, check_batch, check_number, exp_
+from robustvision.core.losses.batch import ClassificationLoss, check_batch, check_number, exp
 from robustvision.core.losses.gce import check_q
 from robustvision.core.losses.labels import IGNORED
 from robustvision.core.losses.rows import reduce_rows
@@ -187,7 +187,7 @@ def nce_rows(
     own, classes = target.unsqueeze(1), logits.shape[1]
     below = logits - logits.amax(1, keepdim=True)  # log p_k is this less the logarithm of the mass
     own_below, sums = below.gather(1, own), below.sum(1, keepdim=True)
-    e = exp_(below)
+    e = exp(below, uses_up=True)
     mass = e.sum(1, keepdim=True)
     log_mass = mass.log()
     log_p, total = own_below - log_mass, sums - classes * log_mass
@@ -205,7 +205,7 @@ def nce_rows(
 
 def _nfl_rows(logits: Tensor, target: Tensor, gamma: float) -> tuple[Tensor, Tensor]:
     log_p = logits - logits.amax(1, keepdim=True)
-    p = exp_(log_p.clone())
+    p = exp(log_p)
     mass = p.sum(1, keepdim=True)
     p.mul_(mass.reciprocal())
     log_p.sub_(mass.log())
@@ -225,8 +225,8 @@ def _nfl_rows(logits: Tensor, target: Tensor, gamma: float) -> tuple[Tensor, Ten
 def _ngce_rows(logits: Tensor, target: Tensor, q: float) -> tuple[Tensor, Tensor]:
     own = target.unsqueeze(1)
     p = logits - logits.amax(1, keepdim=True)
-    powers = exp_(p.clone(), q)
-    p = exp_(p)  # so far without their mass
+    powers = exp(p, q)
+    p = exp(p, uses_up=True)  # so far without their mass
     mass = p.sum(1, keepdim=True)
     inverse = mass.pow(-q)
     total, own_power = powers.sum(1, keepdim=True) * inverse, powers.gather(1, own) * inverse  # of p_k^q

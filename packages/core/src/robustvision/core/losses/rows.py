@@ -17,8 +17,8 @@ from torch import Tensor
 from robustvision.core.errors import InputError
 from robustvision.core.losses.batch import Batch
 
-BLOCK, WHOLE = 2**16, 2**18
-"""Scores in one block, and in a batch that is small enough to stay whole: a quarter of a MiB and one in float32."""
+BLOCK, WHOLE = 2**19, 2**20
+"""Scores in one block, and in a batch that is small enough to stay whole: two MiB and four in float32."""
 
 ValueAndGradient = Callable[..., tuple[Tensor, Tensor]]
 
