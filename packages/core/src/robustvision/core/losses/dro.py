@@ -99,7 +99,14 @@ def kl_dro(x: Tensor, lam: float | Tensor, prior: Tensor | None = None, dim: int
     below = x - top
     if isinstance(lam, Tensor) and lam.requires_grad:  # its gradient multiplies this by a weight of 0
         below = torch.maximum(below, -FARTHEST * lam)
-    log_mean, weights = log_mean_exp(below, lam, prior, dim)
+    log_mean, e, mean = log_mean_exp(below, lam, prior, dim)
+    weights, mean = e.detach(), mean.detach()
+    if prior is not None:
+        weights = prior * weights / mean
+    elif log_mean.requires_grad:  # autograd holds on to e
+        weights = weights / (x.shape[dim] * mean)
+    else:
+        weights.div_(x.shape[dim] * mean)
     return KLDRO((top + lam * log_mean).squeeze(dim), weights)
 
 
@@ -111,50 +118,38 @@ def temperature(lam: float | Tensor, x: Tensor, dim: int = -1) -> float | Tensor
     return lam if lam.ndim == 0 else lam.unsqueeze(dim)
 
 
-NEAR = -0.25
-"""From here on the plain logarithm of a mean of exponentials is right to some units in the last place."""
+NEAR_ONE = 0.78
+"""Below this the plain logarithm of a mean of exponentials is right to some units in the last place."""
 
 
-def log_mean_exp(x: Tensor, lam: float | Tensor, prior: Tensor | None = None, dim: int = -1) -> tuple[Tensor, Tensor]:
-    """The logarithm of the mean of exp(x / lam), to the last digit also where it is near 0, and the softmax.
+def log_mean_exp(
+    x: Tensor, lam: float | Tensor, prior: Tensor | None = None, dim: int = -1
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The logarithm of the mean of exp(x / lam), to the last digit also where it is near 0.
 
     Where x / lam lies near 0 the mean is near 1, its logarithm near 0, and a large temperature multiplies the error:
     there log1p of the mean of expm1 is exact. Elsewhere the plain logarithm is. A compiler is given both ways.
 
     Args:
-        x: At most 0, and 0 somewhere, floating point; used up where it wants no gradient, for fresh memory is what
-            costs most.
+        x: At most 0, and 0 somewhere, floating point.
         lam: The temperature, above 0, a number or a tensor that broadcasts to the logarithm.
         prior: The weights of the mean, as for :func:`kl_dro`; uniform where None.
         dim: The dimension of the mean, which is kept.
 
     Returns:
-        The logarithm, and the weights prior exp(x / lam) / mean, without gradient.
+        The logarithm; exp(x / lam); and its mean.
     """
 
     def mean_of(values: Tensor) -> Tensor:
         return values.mean(dim, keepdim=True) if prior is None else (prior * values).sum(dim, keepdim=True)
 
-    def normalised(e: Tensor, mean: Tensor) -> Tensor:
-        e, mean = e.detach(), mean.detach()
-        if prior is not None:
-            return prior * e / mean
-        total = x.shape[dim] * mean
-        return e / total if x.requires_grad else e.div_(total)
-
-    is_far = x.detach().amin(dim, keepdim=True) < NEAR * lam
-    may_look = x.device.type == "cpu" and not torch.compiler.is_compiling()
-    if may_look and is_far.all():
-        near = None
-    else:
-        less = (x / lam).clamp_min(NEAR).expm1()
-        excess = mean_of(less)
-        near = excess.log1p()
-        if may_look and not is_far.any():
-            return near, normalised(less + 1.0, excess + 1.0)
-    e = (x / lam).exp() if x.requires_grad else exp(x, 1.0 / lam, uses_up=True)
+    e = (x / lam).exp() if x.requires_grad else exp(x, 1.0 / lam)
     mean = mean_of(e)
-    return mean.log() if near is None else torch.where(is_far, mean.log(), near), normalised(e, mean)
+    is_far = mean < NEAR_ONE
+    if x.device.type == "cpu" and not torch.compiler.is_compiling() and is_far.all():
+        return mean.log(), e, mean
+    excess = mean_of((x / lam).expm1()).clamp_min(NEAR_ONE - 1.01)  # of far rows, whose gradient is thrown away
+    return torch.where(is_far, mean.log(), excess.log1p()), e, mean
 
 
 def kl_dro_ball(x: Tensor, radius: float | Tensor, prior: Tensor | None = None, dim: int = -1) -> KLDROBall:

@@ -213,23 +213,25 @@ def ldr_rows(
     own = target.unsqueeze(1)
     lam = temperature(lam, logits)
     if normalize == "none":
-        losses, weights = _worst_mean((logits - logits.gather(1, own)).scatter_(1, own, -margin), lam)
-        return losses.squeeze(1) + margin, own_minus(weights, target, 1.0)
+        losses, e, total = _worst_mean((logits - logits.gather(1, own)).scatter_(1, own, -margin), lam)
+        return losses.squeeze(1) + margin, own_minus(e.div_(total), target, 1.0)
     sizes, norm = _sizes(logits, normalize)
+    inverse = norm.reciprocal()
     own_size = sizes.gather(1, own)
-    smallest = torch.finfo(norm.dtype).tiny
     ahead = (sizes - own_size).scatter_(1, own, -margin * norm)
-    losses, weights = _worst_mean(ahead, (norm * lam).clamp_min_(smallest))
-    along = (weights * sizes).sum(1, keepdim=True) - own_size
-    by_outputs = own_minus(weights, target, 1.0)
-    return (losses / norm + margin).squeeze(1), _through_normalization(by_outputs, along, norm, logits, normalize)
+    smallest = torch.finfo(norm.dtype).tiny
+    losses, e, total = _worst_mean(ahead, (norm * lam).clamp_min_(smallest))
+    along = (e * sizes).sum(1, keepdim=True) / total - own_size
+    by_sizes = e.mul_(inverse / total).scatter_add_(1, own, -inverse)
+    gradient = _through_normalization(by_sizes, along, inverse, logits, normalize)
+    return (losses * inverse + margin).squeeze(1), gradient
 
 
-def _worst_mean(ahead: Tensor, lam: float | Tensor) -> tuple[Tensor, Tensor]:
-    """``kl_dro`` of [b, C], with values [b, 1]; without gradient, and ``ahead`` is used up."""
+def _worst_mean(ahead: Tensor, lam: float | Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """``kl_dro`` of [b, C] without gradient: its value, its weights times their sum, the sum. ``ahead`` is used up."""
     top = ahead.amax(1, keepdim=True)
-    log_mean, weights = log_mean_exp(ahead.sub_(top), lam)  # 0 at the top, whatever the temperature
-    return top + lam * log_mean, weights
+    log_mean, e, mean = log_mean_exp(ahead.sub_(top), lam)  # 0 at the top, whatever the temperature
+    return top + lam * log_mean, e, ahead.shape[1] * mean
 
 
 def scaled_outputs(logits: Tensor, lam: Tensor, normalize: Normalization) -> Tensor:
@@ -248,17 +250,16 @@ def _sizes(logits: Tensor, normalize: Literal["l1", "softplus"]) -> tuple[Tensor
 
 
 def _through_normalization(
-    by_outputs: Tensor, along: Tensor, norm: Tensor, logits: Tensor, normalize: Literal["l1", "softplus"]
+    by_sizes: Tensor, along: Tensor, inverse: Tensor, logits: Tensor, normalize: Literal["l1", "softplus"]
 ) -> Tensor:
-    """A gradient with respect to normalised outputs g = s / mean|s|, [b, C], as one with respect to the logits.
+    """A gradient with respect to outputs s with the norm held constant, [b, C], as one with respect to the logits.
 
-    In place. ``along`` is the sum of the gradient times s, [b, 1].
+    In place. ``along`` is the sum of the gradient times s, times the norm, [b, 1]; ``inverse`` is one over the norm.
     """
-    inverse = norm.reciprocal()
-    share = (along * inverse).masked_fill_(norm <= SMALLEST_NORM, 0.0).div_(logits.shape[1])
+    share = (along * inverse.square()).masked_fill_(inverse > 0.99 / SMALLEST_NORM, 0.0).div_(logits.shape[1])
     if normalize == "l1":
-        return by_outputs.addcmul_(logits.sign(), share, value=-1.0).mul_(inverse)
-    return by_outputs.sub_(share).mul_(logits.sigmoid().mul_(inverse))
+        return by_sizes.addcmul_(logits.sign(), share, value=-1.0)
+    return by_sizes.sub_(share).mul_(logits.sigmoid())
 
 
 def _ldr_k_rows(
@@ -272,7 +273,8 @@ def _ldr_k_rows(
     if normalize == "none" or norm is None:
         return losses, by_outputs
     along = (by_outputs * sizes).sum(1, keepdim=True)
-    return losses, _through_normalization(by_outputs, along, norm, logits, normalize)
+    inverse = norm.reciprocal()
+    return losses, _through_normalization(by_outputs.mul_(inverse), along, inverse, logits, normalize)
 
 
 def _capped_weights(z: Tensor, k: int) -> Tensor:

@@ -204,22 +204,22 @@ def nce_rows(
 
 
 def _nfl_rows(logits: Tensor, target: Tensor, gamma: float) -> tuple[Tensor, Tensor]:
+    """The weights (1 - p)^gamma are taken times mass^gamma, which the quotient does not see."""
+    own = target.unsqueeze(1)
     log_p = logits - logits.amax(1, keepdim=True)
-    p = exp(log_p)
-    mass = p.sum(1, keepdim=True)
-    p.mul_(mass.reciprocal())
+    e = exp(log_p)
+    mass = e.sum(1, keepdim=True)
     log_p.sub_(mass.log())
-    rest = (1.0 - p).clamp_min_(torch.finfo(p.dtype).tiny)
+    rest = (mass - e).clamp_min_(torch.finfo(e.dtype).tiny)
     slopes = rest.pow(gamma)  # so far the weights
     values = log_p.mul_(slopes)
-    # of weight * log_p with respect to log_p; at p = 1, where rest is 0, it is the weight's limit
-    slopes.addcdiv_(values * p, rest, value=-gamma)
-    own = target.unsqueeze(1)
     inverse = values.sum(1, keepdim=True).reciprocal()
     share = values.gather(1, own) * inverse
+    # of weight * log_p with respect to log_p; at p = 1, where rest is 0, it is the weight's limit
+    slopes.sub_(torch.div(e, rest, out=rest).mul_(values), alpha=gamma)
     own_slope = slopes.gather(1, own) * inverse
     by_log_p = slopes.mul_(-share * inverse).scatter_add_(1, own, own_slope)
-    return share.squeeze(1), by_log_p.addcmul_(p, by_log_p.sum(1, keepdim=True), value=-1.0)
+    return share.squeeze(1), by_log_p.addcmul_(e, by_log_p.sum(1, keepdim=True) / mass, value=-1.0)
 
 
 def _ngce_rows(logits: Tensor, target: Tensor, q: float) -> tuple[Tensor, Tensor]:
