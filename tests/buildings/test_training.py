@@ -159,6 +159,21 @@ def test_evaluation_writes_its_tables(tmp_path, monkeypatch):
         evaluate_data(None, data=tmp_path, work_dir=tmp_path / "f")
 
 
+def test_an_evaluation_that_cannot_be_written_is_told_before_data_are_made(tmp_path, monkeypatch):
+    monkeypatch.setattr("robustvision.buildings.evaluate._tiles", lambda *_: pytest.fail("tiles were made"))
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(InputError, match="cannot use"):
+        evaluate_data(None, work_dir=tmp_path / "file", quiet=True)
+
+
+@pytest.mark.parametrize("option", [("--count", "3"), ("--label", "noisy")])
+def test_a_city_does_not_ignore_what_it_cannot_do(tmp_path, option):
+    done = CliRunner().invoke(app, ["synthesize", str(tmp_path / "city"), *option])
+    assert isinstance(done.exception, InputError)
+    assert "another --layout" in str(done.exception)
+    assert not (tmp_path / "city").exists()
+
+
 def test_the_command_line_maps_many_rasters_and_tells_which_failed(tmp_path):
     run = CliRunner()
     for name in ("a", "b"):

@@ -222,9 +222,12 @@ def synthesize(
             "--layout", help="city (GeoTIFF and GeoPackage), folder, whu, inria, massachusetts, coco or bonai."
         ),
     ] = "city",
-    count: Annotated[int, typer.Option("--count", min=1, help="How many scenes.")] = 16,
+    count: Annotated[int | None, typer.Option("--count", min=1, help="How many scenes; 16 where not given.")] = None,
     size_px: Annotated[int, typer.Option("--size", min=32, help="Side of a scene, or of the city, in pixels.")] = 512,
-    label: Annotated[str, typer.Option("--label", help="What masks show: roof, footprint, shape or noisy.")] = "roof",
+    label: Annotated[
+        str | None,
+        typer.Option("--label", help="What masks show: roof, footprint, shape or noisy; roof where not given."),
+    ] = None,
     seed: Seed = 0,
     as_json: Json = False,
     quiet: Quiet = False,

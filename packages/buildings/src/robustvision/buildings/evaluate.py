@@ -75,6 +75,7 @@ def evaluate_data(
         raise InputError(f"target is {target!r}: choose from {', '.join(TARGETS)}")
     opened = open_model(shipped_model() if model is None else model, task=TASK)
     name, predict = opened.manifest.name, model_predictor(opened)
+    make_folder(work_dir)
     tiles, origin = _tiles(data, kind, images, labels, target, seed, quiet)
     found = [predict(tile) for tile in track(tiles, "predicting", quiet=quiet)]
     given = {tile.name: probability for tile, probability in zip(tiles, found, strict=True)}
@@ -83,7 +84,6 @@ def evaluate_data(
     if all("height_class" in tile.conditions for tile in tiles):
         tables["pixels by height class"] = evaluation.rows("height_class")
     tables["buildings and polygons"] = [{"predictor": name} | polygon_scores(found, tiles)]
-    make_folder(work_dir)
     report = Report("Buildings found", f"{name} on {origin}, {len(tiles)} tiles")
     for title, rows in tables.items():
         report.table(rows, title)

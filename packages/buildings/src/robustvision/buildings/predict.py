@@ -68,17 +68,24 @@ def predict_rasters(
 
 
 def synthesize_scenes(
-    out: Path, *, layout: str, count: int, size_px: int, label: Any, seed: int, quiet: bool = False
+    out: Path,
+    *,
+    layout: str,
+    size_px: int,
+    seed: int,
+    count: int | None = None,
+    label: Any = None,
+    quiet: bool = False,
 ) -> dict[str, Any]:
     """Write a rendered city, or scenes in the layout of a public data set.
 
     Args:
         out: The folder.
         layout: ``city``, or one of ``synthetic.LAYOUTS``.
-        count: Number of scenes.
         size_px: Side of a scene, or of the city.
-        label: What masks show.
         seed: Seed of the scenes.
+        count: Number of scenes, 16 where None; a city is one image.
+        label: What masks show, roofs where None; a city comes with vectors of all.
         quiet: No progress.
 
     Returns:
@@ -88,13 +95,18 @@ def synthesize_scenes(
         InputError: What the generator refuses.
     """
     if layout == "city":
+        if count is not None or label is not None:
+            raise InputError(
+                "a city is one image with maps of its roofs and footprints: leave out --count and --label, or choose "
+                "another --layout"
+            )
         city = write_city(out, size_px=size_px, seed=seed)
         names = ("image", "footprints", "roofs", "heights")
         return {"folder": str(out), "layout": layout, **{name: str(getattr(city, name)) for name in names}}
-    scenes = SyntheticScenes(count, size_px=size_px, seed=seed)
+    scenes = SyntheticScenes(16 if count is None else count, size_px=size_px, seed=seed)
     if (gsd_m := layout_gsd_m(layout)) is not None:
         scenes = dataclasses.replace(scenes, gsd_m=gsd_m)
-    return synthesize(out, scenes, layout=layout, label=label, quiet=quiet)
+    return synthesize(out, scenes, layout=layout, label=label or "roof", quiet=quiet)
 
 
 def _plain(result: MapResult | MapFailure) -> dict[str, Any]:
