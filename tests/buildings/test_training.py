@@ -162,7 +162,7 @@ def test_evaluation_writes_its_tables(tmp_path, monkeypatch):
 def test_an_evaluation_that_cannot_be_written_is_told_before_data_are_made(tmp_path, monkeypatch):
     monkeypatch.setattr("robustvision.buildings.evaluate._tiles", lambda *_: pytest.fail("tiles were made"))
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(InputError, match="cannot use"):
+    with pytest.raises(InputError, match="cannot make the folder"):
         evaluate_data(None, work_dir=tmp_path / "file", quiet=True)
 
 

@@ -115,6 +115,20 @@ def test_a_head_of_zeros_can_start(normalize, dtype):
         assert f.grad.isfinite().all()
 
 
+@pytest.mark.parametrize("normalize", ["l1", "softplus"])
+@pytest.mark.parametrize("scale", [1e-20, 1.0, 1e20])
+@pytest.mark.parametrize("lam", [0.0, 1.0, math.inf])
+def test_the_temperature_and_the_norm_together_leave_no_range(normalize, scale, lam):
+    """Their product is computed in float32, where 1e20 times the largest temperature is infinite."""
+    f, y = batch_of(6, 7, seed=9)
+    single, double = ((scale * f.detach()).to(dtype).requires_grad_() for dtype in (torch.float32, torch.float64))
+    values = [ldr_loss(scores, y, lam, 0.1, normalize) for scores in (single, double)]
+    torch.testing.assert_close(values[0].double(), values[1], rtol=2e-6, atol=2e-6)
+    gradients = [torch.autograd.grad(value, scores)[0] for value, scores in zip(values, (single, double), strict=True)]
+    size = gradients[1].abs().max().item()
+    torch.testing.assert_close(gradients[0].double(), gradients[1], rtol=1e-4, atol=2e-6 * size)
+
+
 def test_normalised_outputs():
     f, _ = batch_of(8, 5, seed=5)
     for normalize in ("l1", "softplus"):

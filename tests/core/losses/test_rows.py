@@ -1,6 +1,7 @@
 """The way of the losses with sums over all classes: value and gradient at once, handed out without a copy."""
 
 import gc
+import math
 import weakref
 
 import pytest
@@ -164,6 +165,19 @@ def test_what_wants_a_gradient_beside_the_scores_is_refused():
     logits, target = batch_of()
     with pytest.raises(InputError, match=r"target\.detach\(\)"):
         losses.mse_loss(logits, torch.nn.functional.one_hot(target, 5).double().requires_grad_())
+
+
+@pytest.mark.parametrize("a", [1e-30, 1e-6, 0.1, 1.0, 30.0, 1e4])
+@pytest.mark.parametrize("classes", [2, 7, 8, 9, 61])
+def test_products_in_place_of_logarithms(a, classes):
+    """The robust log loss multiplies classes before it takes the logarithm; nothing may over- or underflow."""
+    logits, target = batch_of(9, classes, seed=3)
+    logs = (a + logits.detach().softmax(1)).log()
+    own = logs.gather(1, target[:, None])[:, 0]
+    expected = math.log((a + 1) / a) - own + (logs.sum(1) - own) / (classes - 1)
+    for dtype, tolerance in ((torch.float32, 2e-6), (torch.float64, 1e-11)):
+        value = losses.rll_loss(logits.to(dtype), target, a=a, reduction="none").double()
+        torch.testing.assert_close(value, expected, rtol=tolerance, atol=0.2 * tolerance)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

@@ -275,15 +275,15 @@ def _rll_rows(logits: Tensor, target: Tensor, a: float) -> tuple[Tensor, Tensor]
     own = target.unsqueeze(1)
     p = logits.softmax(1)
     shifted = p + a
-    own_log = shifted.gather(1, own).log().squeeze(1)
-    losses = torch.add(math.log((a + 1.0) / a) - (1.0 + others) * own_log, _sum_of_logs(shifted, a), alpha=others)
+    own_log = (shifted.gather(1, own) / a).log().squeeze(1)
+    losses = torch.add(math.log1p(1.0 / a) - (1.0 + others) * own_log, _sum_of_logs(shifted, a), alpha=others)
     pull = torch.div(p, shifted, out=shifted)  # p_k times the derivative of log(a + p_k)
     pull.scatter_(1, own, (-1.0 / others) * pull.gather(1, own))
     return losses, pull.addcmul_(p, pull.sum(1, keepdim=True), value=-1.0).mul_(others)
 
 
 def _sum_of_logs(x: Tensor, a: float) -> Tensor:
-    """The sums of the logarithms of x, [b, C] to [b]; x lies between a and a + 1.
+    """The sums of log(x / a), [b, C] to [b]; x lies between a and a + 1.
 
     Products cost less than logarithms, so up to eight classes are multiplied, if nothing can over- or underflow.
     """
@@ -291,8 +291,8 @@ def _sum_of_logs(x: Tensor, a: float) -> Tensor:
     share = max(math.log(a + 1.0) / math.log(limits.max), math.log(a) / math.log(limits.tiny))
     factors = max(1, int(min(1.0 / share, 8, x.shape[1])))
     whole = x.shape[1] // factors * factors
-    sums: Tensor = x[:, :whole].unflatten(1, (factors, -1)).prod(1).log().sum(1)
-    return sums if whole == x.shape[1] else sums + x[:, whole:].prod(1).log()
+    sums: Tensor = x[:, :whole].unflatten(1, (factors, -1)).prod(1).div_(a**factors).log_().sum(1)
+    return sums if whole == x.shape[1] else sums + (x[:, whole:].prod(1) / a ** (x.shape[1] - whole)).log()
 
 
 def _check_pi(pi: float) -> None:

@@ -23,6 +23,9 @@ from robustvision.core.losses.rows import own_minus, reduce_rows
 SMALLEST_NORM = 1e-12
 """The official code has no such guard: logits of 0, as a head initialised with zeros gives them, become NaN there."""
 
+TEMPERATURES = (1e-37, 1e37)
+"""Between these a temperature times a norm has a reciprocal in float32, too."""
+
 Normalization = Literal["none", "l1", "softplus"]
 
 
@@ -219,8 +222,7 @@ def ldr_rows(
     inverse = norm.reciprocal()
     own_size = sizes.gather(1, own)
     ahead = (sizes - own_size).scatter_(1, own, -margin * norm)
-    smallest = torch.finfo(norm.dtype).tiny
-    losses, e, total = _worst_mean(ahead, (norm * lam).clamp_min_(smallest))
+    losses, e, total = _worst_mean(ahead, (norm * lam).clamp_(*TEMPERATURES))
     along = (e * sizes).sum(1, keepdim=True) / total - own_size
     by_sizes = e.mul_(inverse / total).scatter_add_(1, own, -inverse)
     gradient = _through_normalization(by_sizes, along, inverse, logits, normalize)
