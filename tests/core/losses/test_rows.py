@@ -85,6 +85,17 @@ def test_a_kept_graph_gives_the_same_gradient_again(loss):
     assert differentiable.requires_grad
 
 
+@pytest.mark.parametrize("options", [{"retain_graph": True}, {"create_graph": True}])
+def test_hooks_of_the_scores_run_once_each_time(options):
+    leaf, target = batch_of()
+    logits = leaf * 1.0
+    expected = gradient_of(losses.mse_loss(logits, target), leaf, retain_graph=True)
+    logits.register_hook(lambda gradient: 2.0 * gradient)
+    value = losses.mse_loss(logits, target)
+    for _ in range(2):
+        torch.testing.assert_close(gradient_of(value, leaf, **options), 2.0 * expected)
+
+
 def test_a_kept_graph_notices_scores_that_were_changed():
     leaf, target = batch_of()
     logits = leaf * 1.0

@@ -34,7 +34,7 @@ class Batch(NamedTuple):
     Attributes:
         logits: [B, C], float32 or float64.
         target: int64 [B] with class 0 in the place of ignored labels; or, where ``is_soft``, a float [B, C].
-        counted: bool [B]: which samples are not ignored; None where none is known to be.
+        counted: bool [B]: which samples are not ignored; None where all are known to count.
         weight: One weight a sample, [B], or None.
         reduction: "none", "mean" or "sum".
     """
@@ -135,7 +135,7 @@ LOG2_E = 1.0 / math.log(2.0)
 
 
 def exp(x: Tensor, scale: Tensor | float = 1.0, *, uses_up: bool = False) -> Tensor:
-    """exp(scale * x) without gradient, in place if it ``uses_up`` x: by exp2, in torch three times as fast as exp."""
+    """exp(scale * x), without gradient; in place if it ``uses_up`` x. By exp2, in torch three times as fast as exp."""
     return torch.mul(x, LOG2_E * scale, out=x if uses_up else None).exp2_()
 
 

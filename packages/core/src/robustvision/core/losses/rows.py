@@ -42,6 +42,7 @@ def reduce_rows(value_and_gradient: ValueAndGradient, batch: Batch, *of_samples:
     of_samples = (batch.target, *of_samples)
     if any(one.requires_grad for one in of_samples):
         raise InputError("this loss has a gradient for its scores alone: pass soft targets by target.detach()")
+    # The second question is the one that autograd.Function itself asks.
     is_traced = torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
     learns_weight = batch.weight is not None and batch.weight.requires_grad
     if is_traced or learns_weight or batch.reduction == "none":
@@ -111,7 +112,7 @@ class _ByRows(torch.autograd.Function):
 class _SumOfRows(torch.autograd.Function):
     """The sum or the mean of the losses, which hands its gradient out without a copy.
 
-    It does so once: for a graph that is kept, or differentiated again, ``_ByRows`` takes its place.
+    It does so once: a graph that is kept computes it anew, and for one that is differentiated ``_ByRows`` steps in.
     """
 
     @staticmethod
@@ -131,12 +132,13 @@ class _SumOfRows(torch.autograd.Function):
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         upstream = upstream * ctx.shares
         gradient, ctx.gradient = ctx.gradient, None
-        if gradient is None or torch.is_grad_enabled():
+        if torch.is_grad_enabled():
             logits, *of_samples = ctx.saved_tensors
-            with torch.enable_grad():
-                losses = _ByRows.apply(ctx.value_and_gradient, logits, *of_samples)[0]
-            upstream = upstream.expand_as(losses)
-            (gradient,) = torch.autograd.grad(losses, logits, upstream, create_graph=torch.is_grad_enabled())
+            alias = logits.view_as(logits)  # the hooks of the scores themselves come after this function
+            losses = _ByRows.apply(ctx.value_and_gradient, alias, *of_samples)[0]
+            (gradient,) = torch.autograd.grad(losses, alias, upstream.expand_as(losses), create_graph=True)
         else:
+            if gradient is None:
+                gradient = _compute(ctx.value_and_gradient, *ctx.saved_tensors)[1]
             gradient.mul_(upstream[:, None] if upstream.ndim else upstream)
         return None, None, gradient, *(None for _ in ctx.needs_input_grad[3:])
