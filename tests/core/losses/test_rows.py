@@ -198,5 +198,5 @@ def test_exponentials(dtype):
     expected = x.double().exp()
     error = (exp(x).double() - expected).abs() / expected
     assert (error <= (4.0 + 2.0 * x.double().abs()) * torch.finfo(dtype).eps).all()
-    torch.testing.assert_close(exp(torch.tensor([-2.0, 0.0]), 0.5), torch.tensor([-1.0, 0.0]).exp())
+    torch.testing.assert_close(exp(torch.tensor([-2.0, 0.0]), 2.0), torch.tensor([-1.0, 0.0]).exp())
     assert exp(torch.tensor([-torch.inf])).item() == 0.0

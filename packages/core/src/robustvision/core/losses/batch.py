@@ -134,9 +134,9 @@ def expm1(x: Tensor) -> Tensor:
 LOG2_E = 1.0 / math.log(2.0)
 
 
-def exp(x: Tensor, scale: Tensor | float = 1.0, *, uses_up: bool = False) -> Tensor:
-    """exp(scale * x), without gradient; in place if it ``uses_up`` x. By exp2, in torch three times as fast as exp."""
-    return torch.mul(x, LOG2_E * scale, out=x if uses_up else None).exp2_()
+def exp(x: Tensor, lam: Tensor | float = 1.0, *, uses_up: bool = False) -> Tensor:
+    """exp(x / lam), without gradient; in place if it ``uses_up`` x. By exp2, in torch three times as fast as exp."""
+    return torch.mul(x, LOG2_E / lam, out=x if uses_up else None).exp2_()
 
 
 def label_margins(scores: Tensor, target: Tensor, margin: float) -> Tensor:

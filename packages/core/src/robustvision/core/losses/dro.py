@@ -143,7 +143,7 @@ def log_mean_exp(
     def mean_of(values: Tensor) -> Tensor:
         return values.mean(dim, keepdim=True) if prior is None else (prior * values).sum(dim, keepdim=True)
 
-    e = (x / lam).exp() if x.requires_grad else exp(x, 1.0 / lam)
+    e = (x / lam).exp() if x.requires_grad else exp(x, lam)
     mean = mean_of(e)
     is_far = mean < NEAR_ONE
     if x.device.type == "cpu" and not torch.compiler.is_compiling() and is_far.all():

@@ -233,7 +233,8 @@ def _worst_mean(ahead: Tensor, lam: float | Tensor) -> tuple[Tensor, Tensor, Ten
     """``kl_dro`` of [b, C] without gradient: its value, its weights times their sum, the sum. ``ahead`` is used up."""
     top = ahead.amax(1, keepdim=True)
     log_mean, e, mean = log_mean_exp(ahead.sub_(top), lam)  # 0 at the top, whatever the temperature
-    return top + lam * log_mean, e, ahead.shape[1] * mean
+    value = torch.addcmul(top, log_mean, lam) if isinstance(lam, Tensor) else torch.add(top, log_mean, alpha=lam)
+    return value, e, ahead.shape[1] * mean
 
 
 def scaled_outputs(logits: Tensor, lam: Tensor, normalize: Normalization) -> Tensor:

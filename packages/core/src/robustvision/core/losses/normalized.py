@@ -225,7 +225,7 @@ def _nfl_rows(logits: Tensor, target: Tensor, gamma: float) -> tuple[Tensor, Ten
 def _ngce_rows(logits: Tensor, target: Tensor, q: float) -> tuple[Tensor, Tensor]:
     own = target.unsqueeze(1)
     p = logits - logits.amax(1, keepdim=True)
-    powers = exp(p, q)
+    powers = exp(p, 1.0 / q)
     p = exp(p, uses_up=True)  # so far without their mass
     mass = p.sum(1, keepdim=True)
     inverse = mass.pow(-q)
