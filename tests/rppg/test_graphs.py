@@ -65,7 +65,7 @@ def torch_wave(network, frames):
 @pytest.mark.parametrize("frames", [1, 2, 33, 160])
 def test_windows_of_the_causal_network(causal, frames):
     network, report, model = causal
-    assert report.parity_max_abs < 1e-4
+    assert report.manifest.metrics["parity"]["max_rel"] < 1e-4  # four seeds: up to 3e-5, of values up to 30
     clip = film(2, frames)
     (wave,) = model.graphs[WINDOW_GRAPH](clip)
     np.testing.assert_allclose(wave, torch_wave(network, clip), rtol=0, atol=1e-4)
@@ -89,6 +89,17 @@ def test_the_stream_is_the_window(causal):
         values = [stream.step(frame=np.ascontiguousarray(clip[:, :, t : t + 1]))[BVP] for t in range(120)]
         np.testing.assert_allclose(np.concatenate(values, axis=1), wave, rtol=0, atol=3e-5)
         stream.reset()
+
+
+@pytest.mark.parametrize("cuts", [[4] * 30, [120], [1, 4, 2, 7, 31, 75]])
+def test_however_a_film_is_cut_the_stream_is_the_same(causal, cuts):
+    _, _, model = causal
+    clip = film(2, 120)
+    (wave,) = model.graphs[WINDOW_GRAPH](clip)
+    stream = model.graphs[STREAM_GRAPH].stream()
+    pieces = np.split(clip, np.cumsum(cuts)[:-1], axis=2)
+    values = [stream.step(frame=np.ascontiguousarray(piece))[BVP] for piece in pieces]
+    np.testing.assert_allclose(np.concatenate(values, axis=1), wave, rtol=0, atol=3e-5)
 
 
 def test_one_memory_is_all_that_a_stream_hands_on(causal):

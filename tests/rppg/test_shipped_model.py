@@ -58,6 +58,22 @@ def live(recording, **options):
     return estimator.result()
 
 
+@pytest.mark.parametrize("asked_every", [1, 7, 30])
+def test_the_wave_is_the_same_however_often_it_is_asked_for(model, asked_every):
+    """Four crops wait for one call of the network; who asks gets the value of every frame so far."""
+    recording = film("still", seed=4)
+    estimators = [PulseEstimator.synthetic() for _ in range(2)]
+    for count, (image, time_s) in enumerate(zip(recording.frames(), recording.timestamps_s, strict=True), 1):
+        for estimator in estimators:
+            estimator.push(image, float(time_s), recording.boxes_xywh[count - 1])
+        if count % asked_every == 0:
+            asked = estimators[0].result()
+            assert not len(asked.waveform_times_s) or asked.waveform_times_s[-1] == pytest.approx(time_s, abs=0.02)
+    often, once = (estimator.result() for estimator in estimators)
+    np.testing.assert_allclose(often.waveform, once.waveform, atol=1e-4)
+    assert often.raw_bpm == pytest.approx(once.raw_bpm, abs=1e-3)
+
+
 def test_a_still_film_is_read_live():
     recording = film("still", seed=4)
     result = live(recording)

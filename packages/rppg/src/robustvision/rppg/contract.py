@@ -1,9 +1,9 @@
 """What every pulse model file has in common: the task, its two graphs with their tensors, and the manifest's word on
 preprocessing. No torch in here.
 
-``window`` maps a whole stretch of film to its wave. ``stream`` maps one frame and the caches of the frame before to one
-value and the next caches: its tensors beside ``frame`` and ``bvp`` are states, named by whoever exports it. A model has
-one of the two or both.
+``window`` maps a whole stretch of film to its wave. ``stream`` maps the next frames, or one, and the caches of those
+before to as many values and the next caches: its tensors beside ``frame`` and ``bvp`` are states, named by whoever
+exports it. A model has one of the two or both.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ T_MULTIPLE = 4
 
 DESCRIPTIONS = {
     FRAMES: "RGB face crops [batch, channel, time, y, x], 0..255; time is a multiple of 4",
-    FRAME: "one RGB face crop [1, channel, 1, y, x], 0..255",
+    FRAME: "the next RGB face crops, or one [batch, channel, time, y, x], 0..255",
     BVP: "blood volume pulse [batch, time], upstroke positive, of any offset and scale: z-score it",
 }
 

@@ -1,4 +1,4 @@
-"""Which graphs of a pulse network leave torch: a window of film, and one frame with what is remembered of those before.
+"""Which graphs of a pulse network leave torch: a window of film, and some frames with the memory of those before.
 
 ``core.export`` turns them into files, ``contract.py`` names what they share with the pipeline.
 """
@@ -45,10 +45,10 @@ def window_graph(network: nn.Module, size_px: int) -> GraphExport:
 
 
 def stream_graph(network: nn.Module, size_px: int) -> GraphExport:
-    """The graph ``stream``: one frame and the memory to one value and the next memory.
+    """The graph ``stream``: the next frames, or one, and the memory to their values and the next memory.
 
-    ``frame`` is uint8 [batch, 3, 1, S, S], ``memory`` and ``next_memory`` float32 [batch, N], zeros at the start of a
-    film, ``bvp`` float32 [batch, 1].
+    ``frame`` is uint8 [batch, 3, time, S, S], ``memory`` and ``next_memory`` float32 [batch, N], zeros at the start of
+    a film, ``bvp`` float32 [batch, time]. However a film is cut, its wave is the same.
 
     Args:
         network: A causal network, on the CPU and in ``eval()``.
@@ -60,20 +60,19 @@ def stream_graph(network: nn.Module, size_px: int) -> GraphExport:
     if not _is_causal(network):
         raise InputError(f"{type(network).__name__} sees later frames, a stream has none: train it with causal=True")
     step = CausalStep(network, size_px).eval()
-    film = _film(2, 3, size_px)
-    memory = step.start(batch=2)
+    film = _film(2, 6, size_px)
     with torch.no_grad():
-        for t in range(2):
-            memory = step(film[:, :, t : t + 1], memory)[1]
+        memory = step(film[:, :, :3], step.start(batch=2))[1]
     return GraphExport(
         module=step,
-        example_inputs=(film[:, :, 2:], memory),
+        example_inputs=(film[:, :, 3:], memory),
         input_names=(FRAME, MEMORY),
         output_names=(BVP, NEXT_MEMORY),
         exporter=EXPORTER,
+        dynamic_axes={FRAME: {0: "batch", 2: TIME}, MEMORY: {0: "batch"}},
         states={MEMORY: NEXT_MEMORY},
         value_ranges={FRAME: (0, 255), MEMORY: (0, 1)},
-        parity_sizes={"batch": (1, 3)},
+        parity_sizes={"batch": (1, 3), TIME: (1, 7)},
         stream_steps=24,
         descriptions={
             FRAME: DESCRIPTIONS[FRAME],

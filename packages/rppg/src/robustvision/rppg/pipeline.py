@@ -84,8 +84,8 @@ class PulseEstimator:
     Args:
         model: An exported model (file or folder), or the name of a classical method, which needs none: ``pos``,
             ``chrom``, ``green``, ``ica``, ``lgi``, ``pbv``, ``omit``.
-        graph: Which graph of the model to run, where it has both: ``stream``, once a frame, or ``window``, once a
-            second over the last 5 s.
+        graph: Which graph of the model to run, where it has both: ``stream``, every four frames (and when
+            asked), or ``window``, once a second over the last 5 s.
         detector: Finds faces where the caller gives no boxes; core's ``FaceDetector``, made when it is first needed.
         preprocessing: Crop and grid of a classical method; a model brings its own.
         confidence: Judges the readings; by default the model's own calibration, else `confidence.DEFAULT`.

@@ -6,7 +6,7 @@ All three take the face on the time grid, sample by sample, and give the wave of
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,9 @@ UInt8 = npt.NDArray[np.uint8]
 
 SETTLE_S = 1.0
 """What a network with memory says while its caches fill is not used."""
+
+AT_ONCE = 4
+"""Samples that a network with memory takes in one call: in 0.55 to 0.8 of the time of as many calls."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,9 @@ class ClassicalWave:
 class StreamWave:
     """The wave of a network with memory, one value a sample.
 
+    Samples wait until there are `AT_ONCE` of them, or until the wave is asked for. A graph that takes one frame a call
+    gets one.
+
     Args:
         graph: The graph ``stream``.
         size_px: Side of the crops.
@@ -80,22 +86,32 @@ class StreamWave:
     def __init__(self, graph: Graph, size_px: int, fs: float, keep: int) -> None:
         check_graph(graph, FRAME)
         self._stream = graph.stream()
-        self._frame = np.empty((1, 3, 1, size_px, size_px), graph.spec.inputs[0].dtype)
+        at_once = AT_ONCE if isinstance(graph.spec.inputs[0].shape[2], str) else 1
+        self._frames = np.empty((1, 3, at_once, size_px, size_px), graph.spec.inputs[0].dtype)
+        self._waiting = 0
         self._values = Ring(keep, (), np.float64)
         self._to_settle = round(SETTLE_S * fs)
 
     def push(self, crop: UInt8) -> None:
-        """Run the network on one frame."""
-        self._frame[0, :, 0] = crop.transpose(2, 0, 1)
-        value = self._stream.step(**{FRAME: self._frame})[BVP]
-        if self._to_settle:
-            self._to_settle -= 1
-        else:
-            self._values.append(value[0, 0])
+        """Keep a crop; run the network where there are enough of them."""
+        self._frames[0, :, self._waiting] = crop.transpose(2, 0, 1)
+        self._waiting += 1
+        if self._waiting == self._frames.shape[2]:
+            self._run(self._frames)
 
     def wave(self, traces: Float64) -> Wave:
-        """Return what the network said."""
+        """Return what the network says, of the waiting samples too."""
+        if self._waiting:
+            self._run(np.ascontiguousarray(self._frames[:, :, : self._waiting]))
         return Wave(self._values.last())
+
+    def _run(self, frames: npt.NDArray[Any]) -> None:
+        self._waiting = 0
+        for value in self._stream.step(**{FRAME: frames})[BVP][0]:
+            if self._to_settle:
+                self._to_settle -= 1
+            else:
+                self._values.append(value)
 
 
 class WindowWave:

@@ -59,7 +59,7 @@ class Past:
 
 
 class CausalStep(nn.Module):
-    """A causal network as one step of a stream: one frame and a memory in, one value and the next memory out.
+    """A causal network as one step of a stream: frames, or one, and a memory in, values and the next memory out.
 
     The memory is all caches of the network in one row a clip, since every further tensor that a stream hands on costs
     it time. The step holds the network itself, so both share their weights.
@@ -93,9 +93,10 @@ class CausalStep(nn.Module):
         """The memory before the first frame: zeros, [batch, memory_size]."""
         return next(self.network.parameters()).new_zeros(batch, self.memory_size)
 
-    def forward(self, frame: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
-        """RGB [B, 3, 1, S, S], 0 to 255, and the memory after the frame before; BVP [B, 1] and the next memory."""
+    def forward(self, frames: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
+        """RGB [B, 3, T, S, S], 0 to 255, and the memory after the frame before; BVP [B, T] and the next memory."""
         parts = zip(memory.split(self._sizes, dim=1), self._shapes, strict=True)
         past = Past(part.reshape(memory.shape[0], *shape) for part, shape in parts)
-        value = self.network(frame, past)
-        return value, torch.cat([cache.flatten(1) for cache in past.after], dim=1)
+        wave = self.network(frames, past)
+        after = torch.cat([cache.flatten(1) for cache in past.after], dim=1)
+        return wave, after.reshape(memory.shape[0], self.memory_size)  # says in a graph that its size stays
