@@ -10,7 +10,7 @@ import torch
 from robustvision.core import losses
 from robustvision.core.errors import InputError
 from robustvision.core.losses.batch import check_batch, exp
-from robustvision.core.losses.rows import BLOCK, WHOLE, reduce_rows
+from robustvision.core.losses.rows import reduce_rows
 
 LOSSES = {
     "MSE": losses.mse_loss,
@@ -155,21 +155,6 @@ def test_scores_are_freed_with_the_loss(keeps):
         assert gone() is None
     finally:
         gc.enable()
-
-
-@EVERY
-def test_blocks_make_no_difference(loss):
-    """A batch that is worked off in blocks, with rows left over, against its halves, each of them whole."""
-    classes = 700
-    size = 2 * (WHOLE // classes) - 7
-    assert size % (BLOCK // classes)
-    generator = torch.Generator().manual_seed(1)
-    logits = torch.randn(size, classes, dtype=torch.float64, generator=generator).requires_grad_()
-    target = torch.randint(0, classes, (size,), generator=generator)
-    value = loss(logits, target, reduction="sum")
-    parts = [loss(logits[part], target[part], reduction="sum") for part in (slice(size // 2), slice(size // 2, None))]
-    torch.testing.assert_close(value, sum(parts))
-    torch.testing.assert_close(gradient_of(value, logits), gradient_of(sum(parts), logits))
 
 
 def test_what_wants_a_gradient_beside_the_scores_is_refused():
