@@ -9,10 +9,14 @@ their gradient is.
 
 With ``--compile`` all of them, the reference too, go through ``torch.compile``, which fuses the passes over the scores.
 
+Below stand the times of bare operations of torch on scores of that size, without gradient: what a loss cannot do
+without, it cannot be faster than.
+
 The target is at most 2 for both. Marked are the losses that need more than a pass over the scores: a sort (LDR-k), an
 iteration (the tempered softmax; ALDR's exact temperature).
 
     python benchmarks/classification_losses.py [--repeats 7] [--threads 2] [--classes 1000 100000] [--compile]
+        [--only ALDR "LDR softplus"]
 """
 
 from __future__ import annotations
@@ -24,6 +28,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 os.environ.setdefault("KINETO_LOG_LEVEL", "9")  # the profiler is talkative
@@ -38,6 +43,8 @@ BATCH, CLASSES = 256, (1_000, 100_000)
 LARGER = 31 * 2**18  # in float32; glibc adapts itself to blocks of at most 32 MiB
 REFERENCE = "torch cross_entropy"
 OUT = Path(__file__).parent / "out" / "classification_losses.json"
+OPERATIONS = {"softmax": partial(torch.softmax, dim=1), "log": torch.log}
+OPERATIONS |= {"softplus": torch.nn.functional.softplus, "sigmoid": torch.sigmoid}
 NEEDS_MORE = {"LDR-k": "sort", "bi-tempered": "iteration", "ALDR exact": "iteration"}
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -96,6 +103,18 @@ def seconds_of(named: dict[str, Loss], logits: Tensor, target: Tensor, repeats: 
     return seconds
 
 
+def operations_ms(classes: int, repeats: int) -> dict[str, float]:
+    """Median milliseconds of bare operations on probabilities, each called in turn."""
+    values = torch.rand(BATCH, classes)
+    seconds: dict[str, list[float]] = {name: [] for name in OPERATIONS}
+    for _ in range(repeats):
+        for name, operation in OPERATIONS.items():
+            start = time.perf_counter()
+            operation(values)
+            seconds[name].append(time.perf_counter() - start)
+    return {name: 1e3 * statistics.median(found) for name, found in seconds.items()}
+
+
 def peak_mib(loss: Loss, logits: Tensor, target: Tensor) -> float:
     """The highest sum of allocations during a step, from torch's allocator."""
     logits.grad = None
@@ -109,12 +128,12 @@ def peak_mib(loss: Loss, logits: Tensor, target: Tensor) -> float:
     return peak / 2**20
 
 
-def measure(classes: int, repeats: int, compiles: bool) -> list[dict[str, float | str]]:
+def measure(classes: int, repeats: int, compiles: bool, only: list[str]) -> list[dict[str, float | str]]:
     torch.manual_seed(0)
     torch.ones(LARGER)
     logits = torch.randn(BATCH, classes).mul_(3).requires_grad_()
     target = torch.randint(0, classes, (BATCH,))
-    named = named_losses()
+    named = {name: loss for name, loss in named_losses().items() if not only or name in (REFERENCE, *only)}
     if compiles:
         torch.compiler.reset()
         named = {name: torch.compile(loss, fullgraph=True) for name, loss in named.items()}
@@ -141,12 +160,14 @@ def main() -> None:
     parser.add_argument("--classes", type=int, nargs="+", default=CLASSES)
     parser.add_argument("--compile", action="store_true", help="all through torch.compile; needs a C++ compiler")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--only", nargs="+", default=[], choices=named_losses(), help="these beside the reference")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
+    repeats = {classes: arguments.repeats * (20 if classes < 10_000 else 1) for classes in arguments.classes}
     results = {
-        classes: measure(classes, arguments.repeats * (20 if classes < 10_000 else 1), arguments.compile)
-        for classes in arguments.classes
+        classes: measure(classes, count, arguments.compile, arguments.only) for classes, count in repeats.items()
     }
+    operations = {classes: operations_ms(classes, count) for classes, count in repeats.items()}
     for classes, rows in results.items():
         how = f"{arguments.threads} threads{', compiled' * arguments.compile}"
         print(f"\nB {BATCH}, K {classes:,}, {how}; ratios to {REFERENCE}")
@@ -156,10 +177,12 @@ def main() -> None:
                 f"{row['loss']:22}{row['milliseconds']:9.2f}{row['time_ratio']:8.2f}{row['shortest_ratio']:10.2f}"
                 f"{row['peak_mib']:9.1f}{row['memory_ratio']:8.2f}  {row['needs']}"
             )
+        print("bare operations, ms: " + ", ".join(f"{name} {ms:.2f}" for name, ms in operations[classes].items()))
     OUT.parent.mkdir(exist_ok=True)
     machine = {"torch": torch.__version__, "processor": platform.machine(), "threads": arguments.threads}
     out = OUT.with_stem(f"{OUT.stem}_compiled") if arguments.compile else OUT
-    out.write_text(json.dumps({"machine": machine, "batch": BATCH, "classes": results}, indent=2) + "\n")
+    written = {"machine": machine, "batch": BATCH, "classes": results, "operations_ms": operations}
+    out.write_text(json.dumps(written, indent=2) + "\n")
 
 
 if __name__ == "__main__":

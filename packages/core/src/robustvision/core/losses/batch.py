@@ -135,7 +135,7 @@ LOG2_E = 1.0 / math.log(2.0)
 
 
 def exp(x: Tensor, lam: Tensor | float = 1.0, *, uses_up: bool = False) -> Tensor:
-    """exp(x / lam), without gradient; in place if it ``uses_up`` x. By exp2, in torch three times as fast as exp."""
+    """exp(x / lam), without gradient; in place if it ``uses_up`` x. By exp2, the faster one in torch."""
     return torch.mul(x, LOG2_E / lam, out=x if uses_up else None).exp2_()
 
 

@@ -135,8 +135,6 @@ def reduce(losses: Tensor, counted: Tensor | None, reduction: str, weight: Tenso
         losses = losses * weight
     if reduction == "none":
         return losses
-    if weight is None and counted is None and losses.numel():
-        return losses.mean() if reduction == "mean" else losses.sum()
     total = losses.sum()
     return total / mass(losses.numel(), counted, weight) if reduction == "mean" else total
 

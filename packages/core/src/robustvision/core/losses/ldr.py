@@ -259,7 +259,8 @@ def _through_normalization(
 
     In place. ``along`` is the sum of the gradient times s, times the norm, [b, 1]; ``inverse`` is one over the norm.
     """
-    share = (along * inverse.square()).masked_fill_(inverse > 0.99 / SMALLEST_NORM, 0.0).div_(logits.shape[1])
+    is_held = inverse > 0.99 / SMALLEST_NORM  # the norm is SMALLEST_NORM, whatever the logits; 0.99 for rounding
+    share = (along * inverse.square()).masked_fill_(is_held, 0.0).div_(logits.shape[1])
     if normalize == "l1":
         return by_sizes.addcmul_(logits.sign(), share, value=-1.0)
     return by_sizes.sub_(share).mul_(logits.sigmoid())
@@ -268,16 +269,21 @@ def _through_normalization(
 def _ldr_k_rows(
     logits: Tensor, target: Tensor, k: int, lam: float, margin: float, normalize: Normalization
 ) -> tuple[Tensor, Tensor]:
-    sizes, norm = (logits, None) if normalize == "none" else _sizes(logits, normalize)
-    margins = label_margins(sizes if norm is None else sizes / norm, target, margin)
-    weights = _capped_weights(margins / lam, k)
-    losses = (weights * margins).sum(1) - lam * kl_from_uniform(weights)
-    by_outputs = own_minus(weights, target, 1.0)
-    if normalize == "none" or norm is None:
-        return losses, by_outputs
-    along = (by_outputs * sizes).sum(1, keepdim=True)
+    if normalize == "none":
+        losses, weights = _capped_mean(label_margins(logits, target, margin), k, lam)
+        return losses, own_minus(weights, target, 1.0)
+    sizes, norm = _sizes(logits, normalize)
     inverse = norm.reciprocal()
+    losses, weights = _capped_mean(label_margins(sizes * inverse, target, margin), k, lam)
+    by_outputs = own_minus(weights, target, 1.0)
+    along = (by_outputs * sizes).sum(1, keepdim=True)
     return losses, _through_normalization(by_outputs.mul_(inverse), along, inverse, logits, normalize)
+
+
+def _capped_mean(margins: Tensor, k: int, lam: float) -> tuple[Tensor, Tensor]:
+    """The worst mean of margins, [b, C] to [b], with no weight above 1/k, and the weights."""
+    weights = _capped_weights(margins / lam, k)
+    return (weights * margins).sum(1) - lam * kl_from_uniform(weights), weights
 
 
 def _capped_weights(z: Tensor, k: int) -> Tensor:
