@@ -148,6 +148,19 @@ def test_trees_are_rendered_in_public_layouts(tmp_path, capsys):
     assert len(list((tmp_path / "tree").glob("subject*/vid.avi"))) == 2
 
 
+def test_rendered_films_are_own_recordings(tmp_path, capsys):
+    films, truth = tmp_path / "films", tmp_path / "films" / "reference.csv"
+    args = ("--layout", "film", "--recordings", 2, "--seconds", 20, "--scenario", "still", "--scenario", "photo")
+    assert run("synthesize", films, *args, "--quiet") == 0
+    assert sorted(file.name for file in films.glob("*.mp4")) == ["subject1-1.mp4", "subject2-1.mp4"]
+    capsys.readouterr()
+    assert run("evaluate", "--videos", films, "--reference", truth, "--work-dir", tmp_path / "work", "--json") == 0
+    found = answer(capsys)
+    assert [row["video"] for row in found["recordings"]] == ["subject1-1.mp4"]
+    assert found["without_reference"] == ["subject2-1.mp4"]  # a photo has no pulse to refer to
+    assert found["overall"]["within_5_bpm"] == 1
+
+
 def test_a_data_set_with_an_inverted_label_is_measured_and_the_label_named(tmp_path, capsys):
     args = ("--layout", "ubfc", "--recordings", 2, "--seconds", 12, "--size", 192, "--quiet")
     assert run("synthesize", tmp_path / "tree", *args) == 0

@@ -158,7 +158,7 @@ def predict(
 @app.command()
 def synthesize(
     out: Annotated[Path, typer.Argument(help="The folder to write; an older tree of this command there is replaced.")],
-    layout: Annotated[str, typer.Option("--layout", help="pure, ubfc, mmpd, or film for MP4 files.")] = "ubfc",
+    layout: Annotated[str, typer.Option("--layout", help="pure, ubfc, mmpd, or film: MP4, reference.csv.")] = "ubfc",
     recordings: Annotated[int, typer.Option("--recordings", min=1, help="How many films.")] = 4,
     seconds: Annotated[float, typer.Option("--seconds", min=1.0, help="Length of a film.")] = 10.0,
     scenario: Annotated[

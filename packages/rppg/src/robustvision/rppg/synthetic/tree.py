@@ -1,7 +1,8 @@
-"""Rendered recordings on disk in the layouts of PURE, UBFC-rPPG and MMPD, which the readers of real data read."""
+"""Rendered recordings on disk: as PURE, UBFC-rPPG and MMPD, which the readers of real data read, or as plain films."""
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Callable
 from dataclasses import asdict
@@ -44,7 +45,8 @@ def synthesize(
     Args:
         out: The folder to write; it must not exist, be empty, or be such a tree, which is then replaced.
         recordings: What to write; frames of 128 pixels or more, so that detectors find the faces.
-        layout: "pure" (PNG and JSON), "ubfc" (raw AVI and text), or "mmpd" (MAT files).
+        layout: "pure" (PNG and JSON), "ubfc" (raw AVI and text), "mmpd" (MAT files), or "film" (MP4, and the pulse
+            waves of those that have one in ``reference.csv``, as ``evaluate --videos`` takes both).
         workers: Processes that render; as many as there are processors where None.
         quiet: No progress.
 
@@ -53,7 +55,7 @@ def synthesize(
 
     Raises:
         InputError: An unknown layout, a folder that holds something else, or several films of a subject for UBFC.
-        MissingExtraError: UBFC's films need PyAV.
+        MissingExtraError: The films of UBFC and "film" need PyAV.
     """
     if layout not in _WRITERS:
         raise InputError(f"layout is {layout!r}; choose {', '.join(_WRITERS)}")
@@ -68,6 +70,8 @@ def synthesize(
             label="writing recordings",
             quiet=quiet,
         )
+        if layout == "film":
+            _write_reference(recordings, folder / "reference.csv")
         recipe = {"generator": GENERATOR_VERSION, "layout": layout, **asdict(recordings)}
         (folder / RECIPE_NAME).write_text(json.dumps(recipe, indent=2) + "\n", encoding="utf-8")
     subjects = -(-len(recordings) // recordings.recordings_per_subject)
@@ -138,8 +142,32 @@ def _write_mmpd(recordings: SyntheticPulse, index: int, folder: Path, subject: i
     scipy.io.savemat(place / f"p{subject}_{take - 1}.mat", content)
 
 
+def _write_film(recordings: SyntheticPulse, index: int, folder: Path, subject: int, take: int) -> None:
+    write_film(
+        recordings[index], folder / _film_name(recordings, index), quality=0
+    )  # what more loss does is a scenario
+
+
+def _film_name(recordings: SyntheticPulse, index: int) -> str:
+    subject, take = divmod(index, recordings.recordings_per_subject)
+    return f"subject{subject + 1}-{take + 1}.mp4"
+
+
+def _write_reference(recordings: SyntheticPulse, path: Path) -> None:
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file)
+        rows.writerow(("video", "timestamp_s", "ppg"))
+        for index in range(len(recordings)):
+            recording, name = recordings[index], _film_name(recordings, index)
+            if recordings.scene(index).pulse is not None:
+                times_s = recording.timestamps_s - recording.timestamps_s[0]
+                values = zip(times_s, recording.bvp, strict=True)
+                rows.writerows((name, f"{time_s:.6f}", f"{value:.7e}") for time_s, value in values)
+
+
 _WRITERS: dict[str, Callable[[SyntheticPulse, int, Path, int, int], None]] = {
     "pure": _write_pure,
     "ubfc": _write_ubfc,
     "mmpd": _write_mmpd,
+    "film": _write_film,
 }
